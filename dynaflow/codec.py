@@ -1,0 +1,156 @@
+"""The wire → records: Lambda events, Pipes' lists, and pages of GetRecords.
+
+Nothing is decoded here beyond what order and safety need: sequence numbers, event names, and
+whether keys and images are there. A record that fails these checks becomes ``Undecodable``; only
+what makes the whole batch unusable is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dynaflow.errors import EventError, MalformedRecord, MalformedValue
+from dynaflow.record import EventName, Image, Record, Undecodable
+from dynaflow.values import canonical
+
+__all__ = ["decode_event", "decode_records", "is_stream_event"]
+
+_EVENT_NAMES = {name.value: name for name in EventName}
+_SOURCE = "aws:dynamodb"
+
+
+def decode_event(event: Any) -> tuple[tuple[Record | Undecodable, ...], str]:
+    """Read a Lambda event, or the list that EventBridge Pipes sends.
+
+    Returns:
+        The records in ascending order, and the stream's ARN ("" if the records name none).
+
+    Raises:
+        EventError: it is no DynamoDB Streams event, its records come from several streams, or a
+            record has no usable sequence number, so that its failure could not be reported.
+    """
+    raws = _raw_records(event)
+    arns = {str(raw.get("eventSourceARN") or "") for raw in raws if isinstance(raw, Mapping)}
+    if len(arns) > 1:
+        raise EventError(
+            f"the event mixes records of {len(arns)} streams; their sequence numbers cannot be "
+            "compared. Send one event per stream."
+        )
+    arn = arns.pop() if arns else ""
+    return decode_records(raws, arn), arn
+
+
+def decode_records(raws: Sequence[Any], source_arn: str) -> tuple[Record | Undecodable, ...]:
+    """Read raw records of one stream: of a Lambda event, or as botocore parses GetRecords.
+
+    Returns:
+        One entry per raw record, in ascending order of sequence number.
+
+    Raises:
+        EventError: a record without a usable sequence number; none of the others may start, since
+            its failure could not be reported.
+    """
+    records = [_decode_record(raw, source_arn) for raw in raws]
+    records.sort(key=lambda record: record.position)  # the service's order already: one cheap pass
+    return tuple(records)
+
+
+def is_stream_event(event: Any) -> bool:
+    """Return True if the event, or the list, holds records of DynamoDB Streams."""
+    records = event.get("Records") if isinstance(event, Mapping) else event
+    return (
+        isinstance(records, (list, tuple))
+        and bool(records)
+        and all(isinstance(r, Mapping) and r.get("eventSource") == _SOURCE for r in records)
+    )
+
+
+def _raw_records(event: Any) -> Sequence[Any]:
+    if isinstance(event, Mapping):
+        if "window" in event or "isFinalInvokeForWindow" in event:
+            raise EventError(
+                "this event belongs to a tumbling window, whose state dynaflow does not keep. "
+                "Set TumblingWindowInSeconds to 0 on the event source mapping."
+            )
+        if "Records" not in event:
+            raise EventError(
+                "the event has no 'Records', so it is not from DynamoDB Streams. "
+                "Check which event source invokes this function."
+            )
+        event = event["Records"]
+    if not isinstance(event, (list, tuple)):
+        raise EventError(
+            f"expected a DynamoDB Streams event (a mapping with a list 'Records'), got "
+            f"{type(event).__name__}"
+        )
+    for raw in event:
+        source = raw.get("eventSource", raw.get("EventSource")) if isinstance(raw, Mapping) else None
+        if source is not None and source != _SOURCE:
+            raise EventError(
+                f"a record comes from {source!r}, not from {_SOURCE!r}. "
+                "Route other sources to another handler before this one."
+            )
+    return event
+
+
+def _decode_record(raw: Any, source_arn: str) -> Record | Undecodable:
+    stream = raw.get("dynamodb") if isinstance(raw, Mapping) else None
+    sequence_number = stream.get("SequenceNumber") if isinstance(stream, Mapping) else None
+    position = _position(sequence_number)
+    problem = _problem(raw, stream)
+    if problem is None:
+        return Record(
+            raw,
+            event_name=_EVENT_NAMES[raw["eventName"]],
+            sequence_number=sequence_number,
+            position=position,
+            source_arn=source_arn,
+        )
+    return Undecodable(
+        raw,
+        reason=MalformedRecord(problem),
+        sequence_number=sequence_number,
+        position=position,
+        source_arn=source_arn,
+        keys=_readable_keys(stream),
+    )
+
+
+def _position(sequence_number: Any) -> int:
+    if isinstance(sequence_number, str) and sequence_number.isascii() and sequence_number.isdigit():
+        try:
+            return int(sequence_number)
+        except ValueError:  # Python refuses to convert more than 4,300 digits
+            pass
+    raise EventError(
+        "a record has no usable dynamodb.SequenceNumber (text of decimal digits), so its failure "
+        "could not be reported. The whole batch fails and no handler was started."
+    )
+
+
+def _problem(raw: Any, stream: Any) -> str | None:
+    """Return what keeps this record from being read, in words that quote no data; None if nothing."""
+    event_name = raw.get("eventName")
+    if not isinstance(event_name, str) or event_name not in _EVENT_NAMES:
+        return "eventName is not INSERT, MODIFY or REMOVE"
+    keys = stream.get("Keys")
+    if not isinstance(keys, dict) or not keys:
+        return "dynamodb.Keys is missing or empty"
+    for name in ("NewImage", "OldImage"):
+        image = stream.get(name)
+        if image is not None and not isinstance(image, dict):
+            return f"dynamodb.{name} is {type(image).__name__}, not a map"
+    return None
+
+
+def _readable_keys(stream: Any) -> Image | None:
+    keys = stream.get("Keys")
+    if not isinstance(keys, dict) or not keys:
+        return None
+    try:
+        for value in keys.values():
+            canonical(value)
+    except MalformedValue:
+        return None
+    return Image(keys)

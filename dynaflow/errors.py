@@ -1,0 +1,152 @@
+"""Every error that dynaflow raises.
+
+DynaflowError
+├── RegistrationError      a mistake that can be seen before any record: at a decorator or at App(...)
+├── EventError             the event is not one that a DynamoDB stream delivers; fails as a whole
+├── RecordsFailed          some record is not done, and the caller can take only an exception
+├── ThreadsExhausted       too many handlers outlived their deadline in worker threads
+├── TargetError            "module:attribute" does not lead to an App or a Router
+├── ExtraMissing           an optional dependency is not installed
+├── SourceError            a stream could not be read; the read may be tried again
+│   ├── StreamRefused      it cannot be read at all: no stream, no permission, wrong region
+│   ├── ShardGone          the shard is no longer kept by the service
+│   └── RecordsTrimmed     the position is older than the 24 hours that a stream keeps
+├── StoreError             a checkpoint could not be read or written; may be tried again
+│   └── StoreRefused       the store cannot be trusted: corrupt, foreign, or newer than this version
+└── NonRetryable           the same record would fail in the same way again
+    ├── MalformedValue     an attribute value that DynamoDB could not have written
+    ├── MalformedRecord    a record that DynamoDB could not have written
+    ├── ImageMissing       a handler or a filter needs an image that the stream does not carry
+    └── InvalidImage       an image that the handler's model does not accept
+
+Messages name paths and types, never values: what an item holds is not for logs.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DynaflowError",
+    "EventError",
+    "ExtraMissing",
+    "ImageMissing",
+    "InvalidImage",
+    "MalformedRecord",
+    "MalformedValue",
+    "NonRetryable",
+    "RecordsFailed",
+    "RecordsTrimmed",
+    "RegistrationError",
+    "ShardGone",
+    "SourceError",
+    "StoreError",
+    "StoreRefused",
+    "StreamRefused",
+    "TargetError",
+    "ThreadsExhausted",
+]
+
+
+class DynaflowError(Exception):
+    """The base of every error that dynaflow raises on purpose."""
+
+
+class RegistrationError(DynaflowError):
+    """A handler, filter, router or app is declared in a way that cannot work."""
+
+
+class EventError(DynaflowError):
+    """The event as a whole is not one that a DynamoDB stream delivers."""
+
+
+class RecordsFailed(DynaflowError):
+    """Some record is not done, so the whole batch has to come again."""
+
+
+class ThreadsExhausted(DynaflowError):
+    """As many handlers outlived their deadline in worker threads as there are threads."""
+
+
+class TargetError(DynaflowError):
+    """A "module:attribute" string does not lead to an App or a Router.
+
+    Args:
+        message: fact, cause and remedy.
+        usage: True when the string itself is wrong, False when what it names is not there.
+    """
+
+    def __init__(self, message: str, *, usage: bool = False) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+class ExtraMissing(DynaflowError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed. Install it with: pip install 'dynaflow[{extra}]'")
+        self.extra = extra
+
+
+class SourceError(DynaflowError):
+    """A stream could not be read this time; the same read may be tried again."""
+
+
+class StreamRefused(SourceError):
+    """The stream cannot be read at all: it is not there, or not for these credentials."""
+
+
+class ShardGone(SourceError):
+    """The service no longer keeps this shard."""
+
+
+class RecordsTrimmed(SourceError):
+    """The position is older than the records that the shard still has (24 hours)."""
+
+
+class StoreError(DynaflowError):
+    """A checkpoint could not be read or written this time."""
+
+
+class StoreRefused(StoreError):
+    """A checkpoint store cannot be trusted, so nothing may be read with it."""
+
+
+class NonRetryable(DynaflowError):
+    """The same record would fail in the same way again.
+
+    Handlers may raise it, too, to say that a further try cannot help.
+    """
+
+
+class MalformedValue(NonRetryable):
+    """An attribute value that DynamoDB could not have written.
+
+    Args:
+        reason: what is wrong, by type and never by value.
+        path: attribute names (str) and list indexes (int), outermost first.
+    """
+
+    def __init__(self, reason: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(reason, path)
+        self.reason = reason
+        self.path = path
+
+    def inside(self, segment: str | int) -> MalformedValue:
+        """Return the same error as it is seen from one level further out."""
+        return type(self)(self.reason, (segment, *self.path))
+
+    def __str__(self) -> str:
+        where = "".join(f"[{segment!r}]" for segment in self.path)
+        return f"malformed attribute value{' at ' + where if where else ''}: {self.reason}"
+
+
+class MalformedRecord(NonRetryable):
+    """A record that DynamoDB could not have written."""
+
+
+class ImageMissing(NonRetryable):
+    """A handler or a filter needs an image that this record does not carry."""
+
+
+class InvalidImage(NonRetryable):
+    """An image that the handler's model does not accept."""

@@ -1,0 +1,52 @@
+"""The one shape of everything that stands around a call.
+
+A middleware is a plain function ``async def m(call, call_next)``. It awaits ``call_next(call)`` to
+go on; what it raises is the call's failure; if it returns without going on, the call is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dynaflow.context import HandlerContext
+from dynaflow.record import Record
+
+__all__ = ["Call", "Middleware", "Process", "compose"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of one route for one record.
+
+    Args:
+        context: what the handler may know: record, route name, attempt, deadline.
+        lane: calls that share it run one after the other, in stream order.
+    """
+
+    context: HandlerContext
+    lane: Hashable = None
+
+    @property
+    def record(self) -> Record:
+        """The record that is handled."""
+        return self.context.record
+
+
+Process: TypeAlias = Callable[[Call], Awaitable[None]]
+Middleware: TypeAlias = Callable[[Call, Process], Awaitable[None]]
+
+
+def compose(middleware: Sequence[Middleware], endpoint: Process) -> Process:
+    """Return the endpoint with the middleware around it, the first outermost."""
+    for layer in reversed(middleware):
+        endpoint = _around(layer, endpoint)
+    return endpoint
+
+
+def _around(layer: Middleware, inner: Process) -> Process:
+    async def process(call: Call) -> None:
+        await layer(call, inner)
+
+    return process

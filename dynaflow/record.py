@@ -1,0 +1,346 @@
+"""What travels: records, their images, batches of them, and the outcomes of calls.
+
+A ``Record`` is a thin view of the wire's JSON. Nothing is decoded before it is read.
+Field semantics: Amazon DynamoDB Streams API reference, ``Record`` and ``StreamRecord``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from decimal import Decimal, InvalidOperation
+from enum import Enum, StrEnum
+from typing import Any
+
+from dynaflow.errors import DynaflowError, MalformedRecord, MalformedValue
+from dynaflow.values import decode, json_default, to_boto
+
+__all__ = [
+    "Batch",
+    "BatchResult",
+    "Deadline",
+    "EventName",
+    "Image",
+    "Outcome",
+    "Record",
+    "Status",
+    "Undecodable",
+    "table_of",
+]
+
+
+class EventName(StrEnum):
+    """What happened to the item."""
+
+    INSERT = "INSERT"
+    MODIFY = "MODIFY"
+    REMOVE = "REMOVE"
+
+
+class Image(Mapping[str, Any]):
+    """An item's attributes, each decoded when it is read.
+
+    A read-only mapping. Lists, maps and sets are decoded afresh at every read, so that no handler
+    sees what another one did to them. ``repr`` shows no data.
+    """
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+        """The wire form. Do not write it back: in a Lambda event its binaries are base64 text."""
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return decode(self.raw[name])
+        except MalformedValue as error:
+            raise error.inside(name) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def __repr__(self) -> str:
+        return f"<Image with {len(self.raw)} attributes>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all attributes as Python values.
+
+        Raises:
+            MalformedValue: an attribute that DynamoDB could not have written.
+        """
+        return {name: self[name] for name in self.raw}
+
+    def to_dynamodb(self) -> dict[str, Any]:
+        """Return what boto3's client takes as ``Item=`` or ``Key=``: typed values, binaries as bytes.
+
+        Raises:
+            MalformedValue: an attribute that DynamoDB could not have written.
+        """
+        item = {}
+        for name, value in self.raw.items():
+            try:
+                item[name] = to_boto(value)
+            except MalformedValue as error:
+                raise error.inside(name) from None
+        return item
+
+    def to_json(self) -> str:
+        """Return the attributes as JSON text; see ``dynaflow.json_default`` for numbers and binaries.
+
+        Raises:
+            MalformedValue: an attribute that DynamoDB could not have written.
+        """
+        return json.dumps(self.to_dict(), default=json_default)
+
+
+# Slots by hand, not a dataclass: thousands are made per batch, and ``raw`` is all they hold.
+class Record:
+    """One change of one item.
+
+    ``position`` is the sequence number as an int, the only thing that is ever compared: as text,
+    numbers of 21 and of 28 digits order wrongly.
+    """
+
+    __slots__ = ("_stream", "event_name", "is_backfill", "position", "raw", "sequence_number", "source_arn")
+
+    def __init__(
+        self,
+        raw: Mapping[str, Any],
+        *,
+        event_name: EventName,
+        sequence_number: str,
+        position: int,
+        source_arn: str,
+        is_backfill: bool = False,
+    ) -> None:
+        self.raw = raw
+        """The record as it came: ``eventID``, ``eventName``, ``dynamodb``, …"""
+        self.event_name = event_name
+        self.sequence_number = sequence_number
+        self.position = position
+        self.source_arn = source_arn
+        """The stream's ARN; empty if the event names none."""
+        self.is_backfill = is_backfill
+        """True if the record was made from a scanned item, not from a change."""
+        self._stream: Mapping[str, Any] = raw["dynamodb"]
+
+    @property
+    def event_id(self) -> str:
+        """The service's id of this change, the same at every delivery; unique within its stream."""
+        return str(self.raw.get("eventID", ""))
+
+    @property
+    def keys(self) -> Image:
+        """The item's primary key: one or two attributes."""
+        return Image(self._stream["Keys"])
+
+    @property
+    def new(self) -> Image | None:
+        """The item after the change; None where the event or the view type has none."""
+        raw = self._stream.get("NewImage")
+        return None if raw is None else Image(raw)
+
+    @property
+    def old(self) -> Image | None:
+        """The item before the change; None where the event or the view type has none."""
+        raw = self._stream.get("OldImage")
+        return None if raw is None else Image(raw)
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the change was written (UTC, whole seconds at best); None if the record says nothing.
+
+        Raises:
+            MalformedRecord: it says something that is not a time.
+        """
+        return _time_of(self._stream.get("ApproximateCreationDateTime"))
+
+    @property
+    def table(self) -> str | None:
+        """The table's name, from the stream's ARN; None if there is no such ARN."""
+        return table_of(self.source_arn)
+
+    @property
+    def view_type(self) -> str | None:
+        """KEYS_ONLY, NEW_IMAGE, OLD_IMAGE, NEW_AND_OLD_IMAGES, or None if the record says nothing."""
+        view_type = self._stream.get("StreamViewType")
+        return view_type if isinstance(view_type, str) else None
+
+    @property
+    def size_bytes(self) -> int | None:
+        """The size of keys and images as DynamoDB counts it; None if the record says nothing."""
+        size = self._stream.get("SizeBytes")
+        return size if isinstance(size, int) else None
+
+    @property
+    def is_ttl_delete(self) -> bool:
+        """True for a delete by Time to Live (a Lambda event and the API spell the mark differently)."""
+        identity = self.raw.get("userIdentity")
+        if self.event_name is not EventName.REMOVE or not isinstance(identity, Mapping):
+            return False
+        kind = identity.get("type", identity.get("Type"))
+        principal = identity.get("principalId", identity.get("PrincipalId"))
+        return kind == "Service" and principal == "dynamodb.amazonaws.com"
+
+    def __repr__(self) -> str:
+        return f"<Record {self.event_name} {self.table or '?'} {self.sequence_number}>"
+
+
+class Undecodable:
+    """A record that cannot be read: it is failed from the start and keeps its place in the stream.
+
+    Args:
+        raw: the record as it came.
+        reason: what is wrong with it.
+        keys: the item's key where it can be read, else None. Without it no order can be kept, so
+            nothing above this record starts.
+    """
+
+    __slots__ = ("keys", "position", "raw", "reason", "sequence_number", "source_arn")
+
+    def __init__(
+        self,
+        raw: Any,
+        *,
+        reason: DynaflowError,
+        sequence_number: str,
+        position: int,
+        source_arn: str,
+        keys: Image | None,
+    ) -> None:
+        self.raw = raw
+        self.reason = reason
+        self.sequence_number = sequence_number
+        self.position = position
+        self.source_arn = source_arn
+        self.keys = keys
+
+    def __repr__(self) -> str:
+        return f"<Undecodable {self.sequence_number}: {self.reason}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point in time on a clock.
+
+    Args:
+        at: seconds on ``clock``.
+        clock: returns seconds; monotonic by default.
+    """
+
+    at: float
+    clock: Callable[[], float] = time.monotonic
+
+    @classmethod
+    def after(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Deadline:
+        """Return the deadline that is so many seconds away."""
+        return cls(clock() + seconds, clock)
+
+    def remaining(self) -> float:
+        """Return the seconds that are left; negative once it has passed."""
+        return self.at - self.clock()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One invocation's or one page's records: one shard's, in ascending order of position.
+
+    Args:
+        records: in stream order.
+        source_arn: the ARN of the stream that all of them come from.
+        deadline: when an answer must have been given; None where nothing waits for one.
+        invocation: Lambda's context object, None in the poller.
+    """
+
+    records: tuple[Record | Undecodable, ...]
+    source_arn: str = ""
+    deadline: Deadline | None = None
+    invocation: Any = None
+
+
+class Status(Enum):
+    """How a call of one route for one record ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    NOT_DONE = "not done"
+    """It was not started, or cut off: by the deadline, a shutdown, or an earlier record's failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one route ended for one record.
+
+    Args:
+        record: the record.
+        route: the route's name; None where no route was reached (an undecodable record).
+        status: done, failed or not done.
+        error: why it failed; None otherwise.
+        duration: seconds that the call took.
+    """
+
+    record: Record | Undecodable
+    route: str | None
+    status: Status
+    error: BaseException | None = None
+    duration: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a batch. A record is not done until it was proved done.
+
+    Args:
+        outcomes: one for each call that was started or refused, in the order in which they ended.
+        not_done: the records that have to come again, ascending. Records below the first of them
+            are done; above it some are done and some are not.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    not_done: tuple[Record | Undecodable, ...] = ()
+
+    @property
+    def failed(self) -> Record | Undecodable | None:
+        """The lowest record that is not done; None if the whole batch is."""
+        return self.not_done[0] if self.not_done else None
+
+    @property
+    def handled_by(self) -> list[str]:
+        """The routes that did their work, one entry a call, in the order in which they ended."""
+        return [o.route for o in self.outcomes if o.status is Status.DONE and o.route is not None]
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """What the failed calls raised, in the order in which they ended."""
+        return [outcome.error for outcome in self.outcomes if outcome.error is not None]
+
+
+def table_of(arn: str) -> str | None:
+    """Return the table's name in ``arn:…:table/NAME/stream/LABEL``; None if it is no such ARN."""
+    _, found, rest = arn.partition(":table/")
+    return rest.partition("/")[0] or None if found else None
+
+
+def _time_of(value: Any) -> datetime | None:
+    """Read a creation time: seconds as int, float or text, ISO 8601, or botocore's datetime."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    try:
+        if isinstance(value, str) and "T" in value:
+            return _time_of(datetime.fromisoformat(value))
+        if isinstance(value, (int, float, str, Decimal)) and not isinstance(value, bool):
+            return datetime.fromtimestamp(float(value), timezone.utc)
+    except (ValueError, OverflowError, OSError, InvalidOperation):
+        pass  # the text is not quoted: one clear error below
+    raise MalformedRecord("ApproximateCreationDateTime is not a time")
