@@ -1,3 +1,48 @@
-"""An async framework for Amazon DynamoDB Streams."""
+"""dynaflow: async handlers for Amazon DynamoDB Streams, in order per item, with nothing lost."""
+
+from dynaflow.app import App
+from dynaflow.context import HandlerContext
+from dynaflow.errors import DynaflowError, NonRetryable
+from dynaflow.filters import F, added, changed, crossed, removed
+from dynaflow.middleware import Call, Middleware, Process
+from dynaflow.record import (
+    Batch,
+    BatchResult,
+    Deadline,
+    EventName,
+    Image,
+    Outcome,
+    Record,
+    Status,
+    Undecodable,
+)
+from dynaflow.routing import Router
+from dynaflow.values import json_default
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "Batch",
+    "BatchResult",
+    "Call",
+    "Deadline",
+    "DynaflowError",
+    "EventName",
+    "F",
+    "HandlerContext",
+    "Image",
+    "Middleware",
+    "NonRetryable",
+    "Outcome",
+    "Process",
+    "Record",
+    "Router",
+    "Status",
+    "Undecodable",
+    "added",
+    "changed",
+    "crossed",
+    "json_default",
+    "removed",
+]

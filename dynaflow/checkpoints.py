@@ -61,7 +61,7 @@ class CheckpointStore(Protocol):
     Contract, for every implementation (tests/contracts/test_checkpoint_store.py):
 
     * ``save`` returns after the checkpoint is durable, as far as the medium can be, or raises.
-    * A row never goes back: a ``save`` that does not supersede the row leaves it as it is, silently.
+    * A row never goes back: a ``save`` that does not supersede the row changes nothing, silently.
     * ``load`` returns what was saved, by any process, under the same application and stream only.
 
     Raises:

@@ -31,7 +31,7 @@ def decode_event(event: Any) -> tuple[tuple[Record | Undecodable, ...], str]:
             record has no usable sequence number, so that its failure could not be reported.
     """
     raws = _raw_records(event)
-    arns = {str(raw.get("eventSourceARN") or "") for raw in raws if isinstance(raw, Mapping)}
+    arns = {arn for raw in raws if (arn := _text(raw, "eventSourceARN"))}
     if len(arns) > 1:
         raise EventError(
             f"the event mixes records of {len(arns)} streams; their sequence numbers cannot be "
@@ -85,8 +85,8 @@ def _raw_records(event: Any) -> Sequence[Any]:
             f"{type(event).__name__}"
         )
     for raw in event:
-        source = raw.get("eventSource", raw.get("EventSource")) if isinstance(raw, Mapping) else None
-        if source is not None and source != _SOURCE:
+        source = _text(raw, "eventSource") or _text(raw, "EventSource")  # SNS has the capital E
+        if source not in ("", _SOURCE):
             raise EventError(
                 f"a record comes from {source!r}, not from {_SOURCE!r}. "
                 "Route other sources to another handler before this one."
@@ -94,9 +94,15 @@ def _raw_records(event: Any) -> Sequence[Any]:
     return event
 
 
+def _text(raw: Any, name: str) -> str:
+    """Return a text field of a raw record; "" if it is not there or not text."""
+    value = raw.get(name) if isinstance(raw, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
 def _decode_record(raw: Any, source_arn: str) -> Record | Undecodable:
     stream = raw.get("dynamodb") if isinstance(raw, Mapping) else None
-    sequence_number = stream.get("SequenceNumber") if isinstance(stream, Mapping) else None
+    sequence_number: Any = stream.get("SequenceNumber") if isinstance(stream, Mapping) else None
     position = _position(sequence_number)
     problem = _problem(raw, stream)
     if problem is None:
@@ -130,7 +136,7 @@ def _position(sequence_number: Any) -> int:
 
 
 def _problem(raw: Any, stream: Any) -> str | None:
-    """Return what keeps this record from being read, in words that quote no data; None if nothing."""
+    """Return what keeps this record from being read, without its data; None if nothing does."""
     event_name = raw.get("eventName")
     if not isinstance(event_name, str) or event_name not in _EVENT_NAMES:
         return "eventName is not INSERT, MODIFY or REMOVE"

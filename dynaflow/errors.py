@@ -83,7 +83,9 @@ class ExtraMissing(DynaflowError):
     """An optional dependency is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed. Install it with: pip install 'dynaflow[{extra}]'")
+        super().__init__(
+            f"{what} is not installed. Install it with: pip install 'dynaflow[{extra}]'"
+        )
         self.extra = extra
 
 

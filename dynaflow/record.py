@@ -68,6 +68,13 @@ class Image(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.raw)
 
+    # Does what Mapping's own does; but only with this one does mypy let an ``Image | None``, such
+    # as ``record.new``, be compared with a dict.
+    def __eq__(self, other: object) -> bool:
+        return self.to_dict() == dict(other) if isinstance(other, Mapping) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # unhashable, as a dict is that it may equal
+
     def __repr__(self) -> str:
         return f"<Image with {len(self.raw)} attributes>"
 
@@ -80,7 +87,7 @@ class Image(Mapping[str, Any]):
         return {name: self[name] for name in self.raw}
 
     def to_dynamodb(self) -> dict[str, Any]:
-        """Return what boto3's client takes as ``Item=`` or ``Key=``: typed values, binaries as bytes.
+        """Return typed values with binaries as bytes: what boto3's client takes as ``Item=``.
 
         Raises:
             MalformedValue: an attribute that DynamoDB could not have written.
@@ -94,7 +101,7 @@ class Image(Mapping[str, Any]):
         return item
 
     def to_json(self) -> str:
-        """Return the attributes as JSON text; see ``dynaflow.json_default`` for numbers and binaries.
+        """Return the attributes as JSON text; ``dynaflow.json_default`` has the rules.
 
         Raises:
             MalformedValue: an attribute that DynamoDB could not have written.
@@ -110,7 +117,15 @@ class Record:
     numbers of 21 and of 28 digits order wrongly.
     """
 
-    __slots__ = ("_stream", "event_name", "is_backfill", "position", "raw", "sequence_number", "source_arn")
+    __slots__ = (
+        "_stream",
+        "event_name",
+        "is_backfill",
+        "position",
+        "raw",
+        "sequence_number",
+        "source_arn",
+    )
 
     def __init__(
         self,
@@ -135,8 +150,9 @@ class Record:
 
     @property
     def event_id(self) -> str:
-        """The service's id of this change, the same at every delivery; unique within its stream."""
-        return str(self.raw.get("eventID", ""))
+        """The service's id of this change, the same at every delivery; empty if there is none."""
+        event_id = self.raw.get("eventID")
+        return event_id if isinstance(event_id, str) else ""
 
     @property
     def keys(self) -> Image:
@@ -157,7 +173,9 @@ class Record:
 
     @property
     def created_at(self) -> datetime | None:
-        """When the change was written (UTC, whole seconds at best); None if the record says nothing.
+        """When the change was written, in UTC; None if the record says nothing.
+
+        DynamoDB rounds it down to the second, so it neither orders nor identifies changes.
 
         Raises:
             MalformedRecord: it says something that is not a time.
@@ -171,7 +189,7 @@ class Record:
 
     @property
     def view_type(self) -> str | None:
-        """KEYS_ONLY, NEW_IMAGE, OLD_IMAGE, NEW_AND_OLD_IMAGES, or None if the record says nothing."""
+        """KEYS_ONLY, NEW_IMAGE, OLD_IMAGE or NEW_AND_OLD_IMAGES; None if the record has none."""
         view_type = self._stream.get("StreamViewType")
         return view_type if isinstance(view_type, str) else None
 
@@ -183,13 +201,17 @@ class Record:
 
     @property
     def is_ttl_delete(self) -> bool:
-        """True for a delete by Time to Live (a Lambda event and the API spell the mark differently)."""
+        """True for a delete by Time to Live.
+
+        Its mark is spelt ``type``, ``principalId`` in a Lambda event, ``Type``, ``PrincipalId`` in
+        the API's answers.
+        """
         identity = self.raw.get("userIdentity")
         if self.event_name is not EventName.REMOVE or not isinstance(identity, Mapping):
             return False
         kind = identity.get("type", identity.get("Type"))
         principal = identity.get("principalId", identity.get("PrincipalId"))
-        return kind == "Service" and principal == "dynamodb.amazonaws.com"
+        return bool(kind == "Service" and principal == "dynamodb.amazonaws.com")
 
     def __repr__(self) -> str:
         return f"<Record {self.event_name} {self.table or '?'} {self.sequence_number}>"
@@ -273,7 +295,7 @@ class Status(Enum):
     DONE = "done"
     FAILED = "failed"
     NOT_DONE = "not done"
-    """It was not started, or cut off: by the deadline, a shutdown, or an earlier record's failure."""
+    """Not started, or cut off: by the deadline, a shutdown, or an earlier record's failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,11 +356,12 @@ def _time_of(value: Any) -> datetime | None:
     """Read a creation time: seconds as int, float or text, ISO 8601, or botocore's datetime."""
     if value is None:
         return None
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
     try:
         if isinstance(value, str) and "T" in value:
-            return _time_of(datetime.fromisoformat(value))
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+            return aware.astimezone(timezone.utc)
         if isinstance(value, (int, float, str, Decimal)) and not isinstance(value, bool):
             return datetime.fromtimestamp(float(value), timezone.utc)
     except (ValueError, OverflowError, OSError, InvalidOperation):

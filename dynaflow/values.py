@@ -1,6 +1,6 @@
 """Attribute values: DynamoDB's wire form, its Python form, and how two values compare.
 
-On the wire a value is a dict with exactly one member, named by its type: ``{"S": "x"}``, ``{"N": "1.5"}``.
+On the wire a value is a dict with exactly one member, named by its type: ``{"S": "x"}``.
 Binaries are base64 text in a Lambda event and ``bytes`` where botocore has parsed an answer;
 both are read here. Numbers are read as exact ``Decimal``, without a decimal context.
 """
@@ -40,7 +40,7 @@ MAX_DEPTH = 32
 
 _DIGITS = 38  # DynamoDB: numbers have up to 38 significant digits ...
 _SMALLEST, _LARGEST = -130, 125  # ... between 1E-130 and 9.99...E+125 in magnitude
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _LONGEST_NUMBER = 1000  # characters; a bound on work, far above what 38 digits need written out
 
 
@@ -59,14 +59,15 @@ def decode(value: Any, _depth: int = 0) -> Any:
     if kind == "N":
         return _number(payload)
     if kind == "M":
-        return {name: _within(name, member, _depth, decode) for name, member in _map(payload, _depth)}
+        members = _map(payload, _depth)
+        return {name: _within(name, member, _depth, decode) for name, member in members}
     if kind == "L":
         return [_within(at, member, _depth, decode) for at, member in _list(payload, _depth)]
     return _SIMPLE[kind](payload)
 
 
 def canonical(value: Any, _depth: int = 0) -> Canonical:
-    """Return (type, payload) so that two wire values are equal for DynamoDB if and only if these are.
+    """Return (type, payload), equal for two wire values if and only if DynamoDB calls them equal.
 
     Values of different types differ, numbers compare by value (1 = 1.0), sets without order.
     The payload of S, N and B also orders as DynamoDB orders them. Hashable.
@@ -119,7 +120,7 @@ def type_of(value: Any) -> str:
     return _member(value)[0]
 
 
-def encode(value: Any) -> dict[str, Any]:
+def encode(value: Any, _depth: int = 0) -> dict[str, Any]:
     """Return the wire form of a Python value, binaries as base64 text.
 
     str → S, int and Decimal → N, bytes → B, bool → BOOL, None → NULL, set → SS/NS/BS,
@@ -128,12 +129,12 @@ def encode(value: Any) -> dict[str, Any]:
     Raises:
         TypeError: a float (write Decimal or int: a float is not the number you see), an empty or
             mixed set, or a type that DynamoDB does not have.
-        ValueError: a number that DynamoDB cannot store.
+        ValueError: a number that DynamoDB cannot store, or more than ``MAX_DEPTH`` nested levels.
     """
     if isinstance(value, bool):
         return {"BOOL": value}
     if isinstance(value, str):
-        return {"S": str(value)}
+        return {"S": str.__str__(value)}  # an Enum's own __str__ would write its member's name
     if value is None:
         return {"NULL": True}
     if isinstance(value, (int, Decimal)):
@@ -142,10 +143,15 @@ def encode(value: Any) -> dict[str, Any]:
         raise TypeError("a float is not exact: write Decimal('0.1') or an int")
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"B": b64encode(bytes(value)).decode("ascii")}
+    if isinstance(value, (Mapping, list, tuple)) and _depth >= MAX_DEPTH:
+        raise ValueError(f"DynamoDB nests lists and maps at most {MAX_DEPTH} levels deep")
     if isinstance(value, Mapping):
-        return {"M": {_attribute_name(name): encode(member) for name, member in value.items()}}
+        members = value.items()
+        return {
+            "M": {_attribute_name(name): encode(member, _depth + 1) for name, member in members}
+        }
     if isinstance(value, (list, tuple)):
-        return {"L": [encode(member) for member in value]}
+        return {"L": [encode(member, _depth + 1) for member in value]}
     if isinstance(value, Set):
         return _encode_set(value)
     raise TypeError(f"DynamoDB has no type for {type(value).__name__}")
@@ -162,6 +168,8 @@ def json_default(value: Any) -> Any:
         TypeError: a type that none of this is true of.
     """
     if isinstance(value, Decimal):
+        if not value.is_finite():
+            return str(value)
         if value == value.to_integral_value():
             return int(value)
         return float(value) if Decimal(repr(float(value))) == value else str(value)
@@ -188,9 +196,7 @@ def _member(value: Any) -> tuple[str, Any]:
     return kind, payload
 
 
-def _within(
-    segment: str | int, member: Any, depth: int, read: Callable[[Any, int], Any]
-) -> Any:
+def _within(segment: str | int, member: Any, depth: int, read: Callable[[Any, int], Any]) -> Any:
     try:
         return read(member, depth + 1)
     except MalformedValue as error:
@@ -290,7 +296,7 @@ def _number_text(value: int | Decimal) -> str:
         _check_range(number)
     except MalformedValue as error:
         raise ValueError(error.reason) from None
-    return str(value)
+    return str(number) if number else "0"  # a zero may carry any exponent, and a sign
 
 
 def _attribute_name(name: Any) -> str:
@@ -303,6 +309,8 @@ def _encode_set(value: Set[Any]) -> dict[str, Any]:
     members = [encode(member) for member in value]
     kinds = {type_of(member) for member in members}
     if len(kinds) != 1 or not kinds <= {"S", "N", "B"}:
-        raise TypeError("a DynamoDB set is not empty and holds only text, only numbers or only binaries")
+        raise TypeError(
+            "a DynamoDB set is not empty and holds only text, only numbers or only binaries"
+        )
     (kind,) = kinds
     return {f"{kind}S": sorted(member[kind] for member in members)}

@@ -1,0 +1,235 @@
+"""App: routers plus how their handlers run, compiled once and then unchangeable."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from inspect import isasyncgenfunction
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from dynaflow._table import compile_routes
+from dynaflow.engine.plan import Plan, make_plan
+from dynaflow.engine.threads import Threads, run_in_threads
+from dynaflow.engine.work import OnProgress, Work
+from dynaflow.errors import DynaflowError, RegistrationError
+from dynaflow.middleware import Call, Middleware
+from dynaflow.observe import Observer
+from dynaflow.record import Batch, BatchResult
+from dynaflow.routing import Route, Router, flatten
+
+if TYPE_CHECKING:
+    from dynaflow.engine.run import Runner
+
+__all__ = ["REPORT_VARIABLE", "App", "FailurePolicy", "Lifespan", "as_app"]
+
+FailurePolicy: TypeAlias = Literal["stop_item", "stop"]
+Lifespan: TypeAlias = Callable[["App"], AbstractAsyncContextManager[None]]
+
+REPORT_VARIABLE = "DYNAFLOW_REPORT_BATCH_ITEM_FAILURES"
+"""The environment variable that says whether the event source mapping takes partial failures."""
+
+
+class App:
+    """Routers, and how their handlers run.
+
+    Args:
+        routers: their routes, in this order, are all that the App has. They take no more of them
+            from now on.
+        concurrency: how many calls may run at a time, over all batches.
+        threads: how many worker threads run sync handlers; with 0 they run on the calling thread,
+            where one that hangs cannot be cut off at the deadline.
+        failure_policy: "stop_item" holds back later records of an item that failed and runs
+            everything else; "stop" starts nothing above the lowest failure.
+        middleware: around every call, outermost first, outside of the routers'.
+        lifespan: an async context manager function that takes the App. It is open while batches
+            are processed: where clients are made and closed.
+        observers: see every call and batch end, beside the one that logs failures.
+
+    Raises:
+        RegistrationError: anything about the routes that cannot work.
+    """
+
+    def __init__(
+        self,
+        *routers: Router,
+        concurrency: int = 64,
+        threads: int = 16,
+        failure_policy: FailurePolicy = "stop_item",
+        middleware: Sequence[Middleware] = (),
+        lifespan: Lifespan | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        _check_options(routers, concurrency, threads, failure_policy, lifespan)
+        self.concurrency = concurrency
+        self._stop_on_failure = failure_policy == "stop"
+        self._lifespan = lifespan
+        self._is_open = False
+        self._observers = tuple(observers)
+        self._threads = Threads(threads)
+        self._runner: Runner | None = None
+        routes = flatten(routers)
+        self._table = compile_routes(
+            routes, middleware=tuple(middleware), in_thread=self._call_in_thread
+        )
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """All routes in order of registration, with what their routers add to them."""
+        return tuple(compiled.route for compiled in self._table.routes)
+
+    @property
+    def has_lifespan(self) -> bool:
+        """True if there is something to open before the first batch."""
+        return self._lifespan is not None
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Open the App's lifespan for as long as the context lasts.
+
+        The doors do this themselves; whoever calls ``process`` does it around all of his calls.
+        """
+        if self._lifespan is None:
+            yield
+            return
+        async with self._lifespan(self):
+            self._is_open = True
+            try:
+                yield
+            finally:
+                self._is_open = False
+
+    def plan(self, batch: Batch) -> Plan:
+        """Route every record of a batch, without running anything."""
+        return make_plan(self._table, batch)
+
+    async def process(
+        self,
+        batch: Batch,
+        *,
+        may_start: Callable[[], bool] | None = None,
+        on_progress: OnProgress | None = None,
+        shared: bool = False,
+    ) -> BatchResult:
+        """Run a batch on the current event loop, asyncio's or trio's.
+
+        Args:
+            batch: the records, and by when an answer is wanted.
+            may_start: asked before each record starts; those that may not are not done.
+            on_progress: told the last record below the low-water mark whenever that moved.
+            shared: whether other batches may be processed at the same time; one slot and one
+                thread then stay free for them.
+
+        Returns:
+            What became of every record.
+
+        Raises:
+            DynaflowError: the lifespan is not open.
+            ThreadsExhausted: too many handlers outlived their deadline in worker threads.
+            KeyboardInterrupt, MemoryError: a handler's.
+        """
+        self._refuse_if_not_open()
+        work = self.begin(self.plan(batch), may_start=may_start, on_progress=on_progress)
+        try:
+            await self.run_on_loop(work, shared=shared)
+        except BaseException:
+            work.abandon()
+            raise
+        return work.finish()
+
+    def begin(
+        self,
+        plan: Plan,
+        *,
+        may_start: Callable[[], bool] | None = None,
+        on_progress: OnProgress | None = None,
+        contain: bool = False,
+    ) -> Work:
+        """Return a planned batch as work for ``run_without_loop`` and ``run_on_loop``.
+
+        Args:
+            plan: from ``plan``.
+            may_start: as for ``process``.
+            on_progress: as for ``process``.
+            contain: whether a handler's KeyboardInterrupt or MemoryError is its record's failure
+                instead of being raised at the end.
+        """
+        return Work(
+            plan,
+            held_back=self._threads.is_lost,
+            observers=self._observers,
+            stop_on_failure=self._stop_on_failure,
+            may_start=may_start,
+            on_progress=on_progress,
+            contain=contain,
+        )
+
+    def run_without_loop(self, work: Work) -> None:
+        """Run what needs no event loop; ``work.needs_loop`` then says whether anything is left."""
+        run_in_threads(work, self._threads, workers=self.concurrency)
+
+    async def run_on_loop(self, work: Work, *, shared: bool = False) -> None:
+        """Run everything that is left of a batch on the current event loop."""
+        await self._get_runner().run(work, shared=shared)
+
+    def lambda_handler(
+        self, *, report_batch_item_failures: bool | None = None
+    ) -> Callable[..., Mapping[str, Any]]:
+        """Return the plain function ``(event, context)`` that AWS Lambda calls.
+
+        Args:
+            report_batch_item_failures: True if the event source mapping has
+                ``ReportBatchItemFailures`` in its FunctionResponseTypes. Otherwise Lambda ignores
+                the list of failures, so the function raises, and the whole batch comes again.
+                None asks the environment variable ``DYNAFLOW_REPORT_BATCH_ITEM_FAILURES``.
+        """
+        from dynaflow.aws_lambda import make_handler
+
+        return make_handler(self, report_batch_item_failures=report_batch_item_failures)
+
+    def _get_runner(self) -> Runner:
+        if self._runner is None:
+            from dynaflow.engine.run import Runner
+
+            self._runner = Runner(concurrency=self.concurrency, threads=self._threads)
+        return self._runner
+
+    def _call_in_thread(self, call: Call, function: Callable[[], Any]) -> Awaitable[Any]:
+        return self._get_runner().call_in_thread(call, function)
+
+    def _refuse_if_not_open(self) -> None:
+        if self._lifespan is not None and not self._is_open:
+            raise DynaflowError(
+                "the App has a lifespan that is not open: call process() within "
+                "'async with app.lifespan():'"
+            )
+
+
+def as_app(target: App | Router) -> App:
+    """Return the App, or an App of nothing but this Router."""
+    return App(target) if isinstance(target, Router) else target
+
+
+def _check_options(
+    routers: Sequence[Router],
+    concurrency: int,
+    threads: int,
+    failure_policy: str,
+    lifespan: Lifespan | None,
+) -> None:
+    for router in routers:
+        if not isinstance(router, Router):
+            raise RegistrationError(f"App(...) takes Routers, got {type(router).__name__}")
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise RegistrationError("concurrency= is a whole number of calls, at least 1")
+    if not isinstance(threads, int) or threads < 0:
+        raise RegistrationError("threads= is a whole number of threads, at least 0")
+    if failure_policy not in ("stop_item", "stop"):
+        raise RegistrationError(
+            f"failure_policy={failure_policy!r} is unknown: write 'stop_item' or 'stop'"
+        )
+    if isasyncgenfunction(lifespan):
+        raise RegistrationError(
+            "lifespan= is a generator function: decorate it with @asynccontextmanager"
+        )
+    if lifespan is not None and not callable(lifespan):
+        raise RegistrationError("lifespan= takes a function that returns an async context manager")

@@ -1,0 +1,113 @@
+"""AWS Lambda's door: event → batch → App → partial-batch answer, as a plain function.
+
+Rules of the answer: AWS Lambda Developer Guide, "Using AWS Lambda with Amazon DynamoDB", section on
+reporting batch item failures. Lambda takes the lowest sequence number of the list and sends
+everything from there again; without ``ReportBatchItemFailures`` it ignores the list, so that a
+reported failure would be a success.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from dynaflow._loop import Host
+from dynaflow.app import REPORT_VARIABLE, App
+from dynaflow.codec import decode_event
+from dynaflow.errors import RecordsFailed, RegistrationError, ThreadsExhausted
+from dynaflow.observe import logger
+from dynaflow.record import Batch, BatchResult, Deadline
+
+__all__ = ["make_handler"]
+
+_RUNTIME_API = "AWS_LAMBDA_RUNTIME_API"  # set by Lambda's runtime, and only there
+_ADVICE = (
+    "Raising for the whole batch, because nothing says that the event source mapping takes partial "
+    "failures. Add ReportBatchItemFailures to the mapping's FunctionResponseTypes, and only then "
+    "write lambda_handler(report_batch_item_failures=True) or set the environment variable %s=1."
+)
+
+
+def make_handler(
+    app: App, *, report_batch_item_failures: bool | None
+) -> Callable[..., dict[str, Any]]:
+    """Return the function that AWS Lambda calls with an event and a context.
+
+    Within Lambda the App's lifespan opens now, during INIT; elsewhere with the first batch.
+
+    Raises:
+        RegistrationError: the environment variable holds something else than true or false.
+    """
+    reports = _reports(report_batch_item_failures)
+    host = Host(app, contain=True)
+    _open_early(host)
+    advised = False
+
+    def lambda_handler(event: Any, context: Any = None) -> dict[str, Any]:
+        """Process the records of one invocation and name the lowest one that is not done."""
+        nonlocal advised
+        try:
+            result = _process(host, event, context)
+        except ThreadsExhausted as error:
+            _leave(error)
+        except Exception:
+            raise
+        except BaseException as error:
+            # Lambda's runtime client catches Exception only; anything else ends the sandbox.
+            raise RecordsFailed(
+                f"{type(error).__name__} ended the batch; nothing of it counts as done"
+            ) from error
+        if result.failed is None:
+            return {"batchItemFailures": []}
+        if reports:
+            return {"batchItemFailures": [{"itemIdentifier": result.failed.sequence_number}]}
+        if not advised:
+            advised = True
+            logger.error(_ADVICE, REPORT_VARIABLE)
+        raise RecordsFailed(
+            f"{len(result.not_done)} records are not done, the lowest is "
+            f"{result.failed.sequence_number}; the whole batch comes again"
+        ) from next(iter(result.errors), None)
+
+    return lambda_handler
+
+
+def _process(host: Host, event: Any, context: Any) -> BatchResult:
+    records, source_arn = decode_event(event)
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    deadline = None if remaining is None else Deadline.after(remaining() / 1000)
+    return host.process(Batch(records, source_arn, deadline, context))
+
+
+def _leave(error: ThreadsExhausted) -> NoReturn:
+    """End a sandbox whose threads are all lost; Lambda starts another and sends the batch again."""
+    if _RUNTIME_API not in os.environ:
+        raise error
+    logger.critical("%s Ending it.", error)
+    raise SystemExit(1) from error
+
+
+def _reports(setting: bool | None) -> bool:
+    if setting is not None:
+        return setting
+    text = os.environ.get(REPORT_VARIABLE, "").strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("", "0", "false", "no", "off"):
+        return False
+    raise RegistrationError(f"the environment variable {REPORT_VARIABLE} is neither true nor false")
+
+
+def _open_early(host: Host) -> None:
+    """Open the lifespan during INIT, or after SnapStart has restored the sandbox; never at a desk."""
+    if _RUNTIME_API not in os.environ:
+        return
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":
+        host.open()
+        return
+    try:
+        from snapshot_restore_py import register_after_restore  # part of Lambda's managed runtime
+    except ImportError:
+        return  # the first batch opens it
+    register_after_restore(host.open)

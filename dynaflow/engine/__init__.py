@@ -1,0 +1,1 @@
+"""Runs a batch: lanes side by side, each in order, and says exactly what is not done."""

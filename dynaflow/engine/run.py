@@ -1,0 +1,274 @@
+"""The one task group: runs a batch's lanes on an event loop, on asyncio or trio.
+
+Imported when the first batch needs a loop. Few long-lived workers are started, only while lanes
+wait; none of them is the host task, so that a cancellation from outside and one that a handler
+made itself can be told apart.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import anyio
+from anyio.lowlevel import checkpoint, current_token
+
+from dynaflow.engine.lanes import Lanes
+from dynaflow.engine.plan import Job, Lane
+from dynaflow.engine.slots import Slots
+from dynaflow.engine.threads import Drain, ThreadCall, Threads
+from dynaflow.engine.work import Work
+from dynaflow.middleware import Call
+
+__all__ = ["Runner"]
+
+Kind: TypeAlias = Literal["loop", "thread"]
+_T = TypeVar("_T")
+
+_BREATH = 0.02  # seconds of calls that never suspend, after which other tasks get a turn
+_AHEAD = 2  # workers of a kind that may be starting at a time: their number doubles
+
+_crew: ContextVar[object] = ContextVar("dynaflow_crew")
+
+
+class Runner:
+    """Runs an App's batches on an event loop.
+
+    Args:
+        concurrency: how many calls may run at a time, over all batches.
+        threads: where sync handlers run.
+    """
+
+    def __init__(self, *, concurrency: int, threads: Threads) -> None:
+        self.threads = threads
+        self.slots = Slots(concurrency)
+        self.thread_slots = Slots(max(1, threads.size))
+
+    async def run(self, work: Work, *, shared: bool = False) -> None:
+        """Run all lanes of a batch; return when they have ended or the deadline cuts them off.
+
+        Args:
+            work: the batch.
+            shared: whether other batches may come at the same time; one slot then stays free.
+        """
+        crew = _Crew(self, work, shared=shared)
+        left = work.gate.seconds_until_cut()
+        cut_at = math.inf if left is None else anyio.current_time() + left
+        try:
+            with anyio.CancelScope(deadline=cut_at) as scope:
+                await crew.run(scope)
+        finally:
+            work.close()
+            crew.drain.lose()
+            self.slots.release_all(crew)
+            self.thread_slots.release_all(crew)
+
+    async def call_in_thread(self, call: Call, function: Callable[[], Any]) -> Any:
+        """Call a function in a worker thread on behalf of a call, and return what it returned."""
+        if self.threads.size == 0:
+            return function()
+        holder = _crew.get(call)
+        stay = ThreadCall(call.lane)
+
+        def run() -> Any:
+            try:
+                return function()
+            finally:
+                self.threads.leave(stay)
+
+        await self.thread_slots.acquire(holder)
+        try:
+            return await _in_thread(self.threads, run)
+        except anyio.get_cancelled_exc_class():
+            self.threads.lose(stay)
+            raise
+        finally:
+            self.thread_slots.release(holder)
+
+
+class _Crew:
+    """The workers of one batch."""
+
+    def __init__(self, runner: Runner, work: Work, *, shared: bool) -> None:
+        self.drain = Drain(work, runner.threads)
+        self._runner = runner
+        self._work = work
+        self._shared = shared
+        self._starting: dict[Kind, int] = {"loop": 0, "thread": 0}
+        self._alive: dict[Kind, int] = {"loop": 0, "thread": 0}
+        self._hired = 0
+
+    async def run(self, scope: anyio.CancelScope) -> None:
+        """Run workers until no lane waits and all have ended."""
+        _crew.set(self)
+        self._scope = scope
+        async with anyio.create_task_group() as self._group:
+            if self._work.on_loop.waiting:
+                self._hire("loop", self._loop_worker, holds=False)
+            if self._work.in_threads.waiting:
+                self._hire("thread", self._thread_worker, holds=False)
+
+    def _hire(self, kind: Kind, worker: Callable[..., Any], *, holds: bool) -> None:
+        self._starting[kind] += 1
+        self._hired += 1
+        self._group.start_soon(partial(worker, lowest=self._hired % 2 == 1, holds=holds))
+
+    def _hire_more(self, kind: Kind, lanes: Lanes, worker: Callable[..., Any]) -> None:
+        """Start workers while lanes wait for one; every starting worker does the same."""
+        starting = self._starting
+        while lanes.waiting > starting[kind] < _AHEAD and self._try_acquire(kind):
+            self._hire(kind, worker, holds=True)
+
+    def _try_acquire(self, kind: Kind) -> bool:
+        runner = self._runner
+        if not runner.slots.try_acquire(self, spare=self._shared):
+            return False
+        if kind == "loop" or runner.thread_slots.try_acquire(self, spare=self._shared):
+            return True
+        runner.slots.release(self)
+        return False
+
+    async def _loop_worker(self, *, lowest: bool, holds: bool) -> None:
+        slots = self._runner.slots
+        if not holds:
+            await slots.acquire(self)
+        self._starting["loop"] -= 1
+        self._alive["loop"] += 1
+        try:
+            await self._run_lanes(lowest=lowest)
+        finally:
+            self._alive["loop"] -= 1
+            slots.release(self)
+
+    async def _thread_worker(self, *, lowest: bool, holds: bool) -> None:
+        runner = self._runner
+        if not holds:
+            await runner.slots.acquire(self)
+            await runner.thread_slots.acquire(self)
+        self._starting["thread"] -= 1
+        self._alive["thread"] += 1
+        try:
+            self._hire_more("thread", self._work.in_threads, self._thread_worker)
+            drain = partial(self.drain.run, lowest=lowest, leave_early=self._thread_is_wanted)
+            await _in_thread(runner.threads, drain)
+            self._work.adopt_handed_over()
+            await self._run_lanes(lowest=lowest)
+        finally:
+            self._alive["thread"] -= 1
+            runner.thread_slots.release(self)
+            runner.slots.release(self)
+
+    def _thread_is_wanted(self) -> bool:
+        return self._alive["thread"] > 1 and self._runner.thread_slots.is_wanted(self)
+
+    async def _run_lanes(self, *, lowest: bool) -> None:
+        """Run one record after the other, of whichever lane is best next, until none waits."""
+        lanes, slots = self._work.on_loop, self._runner.slots
+        own_task = _asyncio_task()
+        rested = time.perf_counter()
+        lane = lanes.take(lowest=lowest)
+        while lane is not None:
+            self._hire_more("loop", lanes, self._loop_worker)
+            goes_on = await self._run_job(lane)
+            self._work.progress()
+            if own_task is not None and own_task.cancelling():
+                await self._absorb_stray_cancellation(own_task)
+            if self._alive["loop"] > 1 and slots.is_wanted(self):
+                if goes_on:
+                    lanes.add(lane)
+                return
+            lane = lanes.exchange(lane, lowest=lowest) if goes_on else lanes.take(lowest=lowest)
+            if time.perf_counter() - rested > _BREATH:
+                await checkpoint()
+                rested = time.perf_counter()
+
+    async def _run_job(self, lane: Lane) -> bool:
+        """Run the record whose turn it is in a lane; return whether the lane goes on."""
+        work, job = self._work, lane.next_job
+        begun = lane.pending is not None  # in a thread, which handed it over
+        cancelled = self._group.cancel_scope.cancel_called
+        if not begun and (cancelled or not work.gate.is_open(job.record)):
+            return False
+        while job.at < len(job.routes):
+            await self._run_route(lane, job)
+            job.at += 1
+        if not work.job_ended(job):
+            return False
+        lane.cursor += 1
+        return lane.remaining > 0
+
+    async def _run_route(self, lane: Lane, job: Job) -> None:
+        work, route = self._work, job.routes[job.at]
+        call = work.call_of(lane, job)
+        pending, lane.pending = lane.pending, None
+        started = time.perf_counter()
+        try:
+            await (route.process(call) if pending is None else pending)
+        except BaseException as error:  # a handler's SystemExit is its record's failure, no more
+            if _is_engines_own(error):
+                work.cut_off(job, started)
+                raise
+            work.failed(job, error, started)
+            if isinstance(work.fatal, KeyboardInterrupt):
+                self._scope.cancel()
+        else:
+            work.succeeded(job, started)
+
+    async def _absorb_stray_cancellation(self, task: Any) -> None:
+        """Take back a cancellation that a handler asked for itself, so that the next is not hit."""
+        while task.cancelling() and not _is_cancelled():
+            try:
+                await checkpoint()
+            except anyio.get_cancelled_exc_class():
+                if _is_cancelled():
+                    raise
+            task.uncancel()
+
+
+async def _in_thread(threads: Threads, function: Callable[[], _T]) -> _T:
+    """Run a function in a worker thread; if this wait is cancelled, its result is dropped."""
+    loop: Any = current_token().native_token
+    tell = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio or trio
+    ended = anyio.Event()
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:  # raised again below, where the function was called
+            errors.append(error)
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits
+            tell(ended.set)
+
+    threads.start(run)
+    await ended.wait()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _is_engines_own(error: BaseException) -> bool:
+    return isinstance(error, anyio.get_cancelled_exc_class()) and _is_cancelled()
+
+
+def _is_cancelled() -> bool:
+    """Return True if a scope around the current task is cancelled, not just the task itself."""
+    return anyio.current_effective_deadline() == -math.inf
+
+
+def _asyncio_task() -> Any:
+    """Return the current task on asyncio; None on trio."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None

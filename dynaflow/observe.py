@@ -1,0 +1,102 @@
+"""Watching, and only watching: frozen events for observers, and the observer that logs.
+
+Item data is never in a log line: ids, route, status and times are. A handler's own exception is
+logged with its traceback, because nobody can mend what he cannot see.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from dynaflow.record import BatchResult, Outcome, Status
+
+__all__ = ["BatchEnded", "CallEnded", "Event", "Observer", "log_event", "notify"]
+
+logger = logging.getLogger("dynaflow")
+logger.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A route has ended for a record, or was refused before it began.
+
+    Args:
+        outcome: record, route, status, error, seconds.
+    """
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEnded:
+    """A batch has been answered.
+
+    Args:
+        result: what became of it.
+        records: how many records it had.
+    """
+
+    result: BatchResult
+    records: int
+
+
+Event: TypeAlias = CallEnded | BatchEnded
+
+
+class Observer(Protocol):
+    """Sees every event. What it raises is dropped: watching never hurts a record.
+
+    It may be called from worker threads, and from several at once.
+    """
+
+    def __call__(self, event: Event, /) -> None:
+        """Take notice of the event."""
+        ...
+
+
+def notify(observers: Sequence[Observer], event: Event) -> None:
+    """Show the event to every observer; none of them can hurt the caller or another observer."""
+    for observer in observers:
+        try:
+            observer(event)
+        except Exception as error:  # noqa: BLE001, PERF203 - watching must never hurt a record
+            _complain(observer, error)
+
+
+def log_event(event: Event) -> None:
+    """Log failed and cut-off calls; the observer that every App has."""
+    if isinstance(event, CallEnded) and event.outcome.status is not Status.DONE:
+        _log_outcome(event.outcome)
+
+
+def _log_outcome(outcome: Outcome) -> None:
+    record, error = outcome.record, outcome.error
+    where = (
+        outcome.route or "no route",
+        record.sequence_number,
+        record.source_arn or "unknown stream",
+    )
+    if outcome.status is Status.FAILED:
+        logger.error(
+            "%s failed for record %s of %s (%s); the record is not done and comes again",
+            *where,
+            type(error).__name__,
+            exc_info=error,
+        )
+    else:
+        logger.warning(
+            "%s was cut off or held back for record %s of %s; the record is not done and comes again",
+            *where,
+        )
+
+
+def _complain(observer: Observer, error: Exception) -> None:
+    try:
+        logger.warning(
+            "observer %r raised %s; the event is dropped", observer, type(error).__name__
+        )
+    except Exception:  # noqa: BLE001, S110 - logging itself is broken, and there is no other place to say so
+        pass

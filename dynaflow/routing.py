@@ -1,0 +1,342 @@
+"""What the user declares: routers and their routes. Data only; running is elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
+
+from dynaflow._binding import check_signature
+from dynaflow.errors import RegistrationError
+from dynaflow.filters import Filter, as_filter
+from dynaflow.middleware import Middleware
+from dynaflow.record import EventName, Record
+
+__all__ = ["Condition", "Match", "Route", "RouteOptions", "Router", "flatten"]
+
+Condition: TypeAlias = Filter | Callable[[Record], bool]
+Match: TypeAlias = Literal["all", "first"]
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+class RouteOptions(TypedDict, total=False):
+    """The options that every verb takes.
+
+    Keys:
+        table: the only table whose records the route takes.
+        name: the route's identity; import path and qualified name of the handler by default.
+        middleware: around its calls, outermost first, inside the router's and the app's.
+    """
+
+    table: str | None
+    name: str | None
+    middleware: Sequence[Middleware]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One handler and the records that it is for.
+
+    Args:
+        name: the route's identity.
+        event_names: which changes it takes.
+        handler: the user's callable, unchanged.
+        filters: all of them must be true.
+        table: the only table it takes; None for any.
+        ttl: True for Time to Live deletes only, False for all but these, None for both.
+        middleware: around its calls, outermost first.
+        group: routes that share one are alternatives: only the first that matches is called.
+    """
+
+    name: str
+    event_names: frozenset[EventName]
+    handler: Callable[..., Any]
+    filters: tuple[Filter, ...] = ()
+    table: str | None = None
+    ttl: bool | None = None
+    middleware: tuple[Middleware, ...] = ()
+    group: int | None = None
+
+
+class Router:
+    """Collects routes. A decorator appends a route and returns the function unchanged.
+
+    Args:
+        when: a filter, or several, that every route of this router has in addition.
+        table: the only table whose records these routes take; None for any.
+        match: "all" calls every matching route of a record; "first" only the first one in order
+            of registration, routes of included routers among them.
+        middleware: around the calls of these routes, outermost first.
+
+    Raises:
+        RegistrationError: an option that cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        when: Condition | Iterable[Condition] = (),
+        table: str | None = None,
+        match: Match = "all",
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        if match not in ("all", "first"):
+            raise RegistrationError(
+                f"match={match!r} is unknown: write match='all' or match='first'"
+            )
+        self._table = _checked_table(table, "Router(table=...)")
+        self._match = match
+        self._when = _conditions(when, "Router(when=...)")
+        self._middleware = _checked_middleware(middleware, "Router(middleware=...)")
+        self._entries: list[Route | Router] = []
+        self._unapplied: dict[object, str] = {}
+        self._frozen = False
+
+    def on_insert(self, *filters: Condition, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
+        """Register the decorated handler for new items."""
+        return self._decorator("on_insert", ("INSERT",), filters, options)
+
+    def on_modify(self, *filters: Condition, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
+        """Register the decorated handler for changed items."""
+        return self._decorator("on_modify", ("MODIFY",), filters, options)
+
+    def on_remove(
+        self, *filters: Condition, ttl: bool | None = None, **options: Unpack[RouteOptions]
+    ) -> Callable[[H], H]:
+        """Register the decorated handler for deleted items.
+
+        Args:
+            filters: all of them must be true.
+            ttl: True for Time to Live deletes only, False for all but these, None for both.
+            options: see ``RouteOptions``.
+        """
+        return self._decorator("on_remove", ("REMOVE",), filters, options, ttl)
+
+    def on_expire(self, *filters: Condition, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
+        """Register the decorated handler for Time to Live deletes (``on_remove(ttl=True)``)."""
+        return self._decorator("on_expire", ("REMOVE",), filters, options, ttl=True)
+
+    def on_upsert(self, *filters: Condition, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
+        """Register the decorated handler for new and changed items."""
+        return self._decorator("on_upsert", ("INSERT", "MODIFY"), filters, options)
+
+    def on_any(self, *filters: Condition, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
+        """Register the decorated handler for every change."""
+        return self._decorator("on_any", tuple(EventName), filters, options)
+
+    def on(
+        self,
+        *names: str,
+        when: Condition | Iterable[Condition] = (),
+        **options: Unpack[RouteOptions],
+    ) -> Callable[[H], H]:
+        """Register the decorated handler for the named events, e.g. ``on("INSERT", "REMOVE")``.
+
+        Args:
+            names: INSERT, MODIFY, REMOVE.
+            when: a filter, or several.
+            options: see ``RouteOptions``.
+        """
+        return self._decorator("on", names, _conditions(when, "on(when=...)"), options)
+
+    def add_route(
+        self,
+        event_names: Iterable[str],
+        handler: Callable[..., Any],
+        *filters: Condition,
+        ttl: bool | None = None,
+        table: str | None = None,
+        name: str | None = None,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        """Append a route; the same as the decorators, without one.
+
+        Raises:
+            RegistrationError: the handler, a filter or an option cannot work, or the router is
+                already part of an App.
+        """
+        self._refuse_if_frozen()
+        check_signature(handler)
+        route = Route(
+            name=_checked_name(name) or name_of(handler),
+            event_names=_event_names(event_names),
+            handler=handler,
+            filters=_conditions(filters, "the route"),
+            table=_checked_table(table, "table=..."),
+            ttl=ttl,
+            middleware=_checked_middleware(middleware, "middleware=..."),
+        )
+        self._entries.append(route)
+
+    def include_router(self, router: Router) -> None:
+        """Add all routes of another router, those that it gets later among them.
+
+        This router's ``when``, ``table`` and ``middleware`` apply to them, too, outside their own.
+
+        Raises:
+            RegistrationError: not a Router, or one that includes this one.
+        """
+        self._refuse_if_frozen()
+        if not isinstance(router, Router):
+            raise RegistrationError(f"include_router() takes a Router, got {type(router).__name__}")
+        if router is self or self in router._descendants():
+            raise RegistrationError("a router cannot include itself, directly or through others")
+        self._entries.append(router)
+
+    def _descendants(self) -> list[Router]:
+        children = [entry for entry in self._entries if isinstance(entry, Router)]
+        return [router for child in children for router in (child, *child._descendants())]
+
+    def _refuse_if_frozen(self) -> None:
+        if self._frozen:
+            raise RegistrationError(
+                "this router is already part of an App, which would not see the new route. "
+                "Register every route before App(...) is called."
+            )
+
+    def _decorator(
+        self,
+        verb: str,
+        event_names: Iterable[str],
+        filters: Iterable[Condition],
+        options: RouteOptions,
+        ttl: bool | None = None,
+    ) -> Callable[[H], H]:
+        self._refuse_if_frozen()
+        conditions = _conditions(filters, verb)
+        names = _event_names(event_names)
+        token = object()
+        self._unapplied[token] = f"{verb}({', '.join(map(repr, conditions))})"
+
+        def decorate(handler: H) -> H:
+            self.add_route(names, handler, *conditions, ttl=ttl, **options)
+            self._unapplied.pop(token, None)
+            return handler
+
+        return decorate
+
+
+def flatten(routers: Sequence[Router]) -> list[Route]:
+    """Return all routes in order of registration, with their routers' options, and freeze these.
+
+    Raises:
+        RegistrationError: a decorator that was never applied, or tables that exclude each other.
+    """
+    routes: list[Route] = []
+    for router in routers:
+        _collect(router, routes, when=(), table=None, middleware=(), group=None)
+    return routes
+
+
+def _collect(
+    router: Router,
+    routes: list[Route],
+    *,
+    when: tuple[Filter, ...],
+    table: str | None,
+    middleware: tuple[Middleware, ...],
+    group: int | None,
+) -> None:
+    router._frozen = True
+    for unapplied in router._unapplied.values():
+        raise RegistrationError(
+            f"{unapplied} was never applied to a handler. A decorator without filters is written "
+            "with parentheses: @router.on_insert()"
+        )
+    when = (*when, *router._when)
+    middleware = (*middleware, *router._middleware)
+    table = _same_table(table, router._table)
+    if group is None and router._match == "first":
+        group = len(routes)  # unique: no other group starts at this index
+    for entry in router._entries:
+        if isinstance(entry, Router):
+            _collect(entry, routes, when=when, table=table, middleware=middleware, group=group)
+        else:
+            route = replace(
+                entry,
+                filters=(*when, *entry.filters),
+                table=_same_table(table, entry.table),
+                middleware=(*middleware, *entry.middleware),
+                group=group,
+            )
+            routes.append(route)
+
+
+def name_of(handler: Callable[..., Any]) -> str:
+    """Return import path and qualified name of a handler, ``__main__`` resolved to its module."""
+    function: Any = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not hasattr(function, "__qualname__"):
+        function = type(function)
+    module = getattr(function, "__module__", None) or "unknown"
+    if module == "__main__":
+        module = _main_module()
+    return f"{module}.{function.__qualname__}"
+
+
+def _main_module() -> str:
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else "__main__"
+
+
+def _event_names(names: Iterable[str]) -> frozenset[EventName]:
+    known = {name.value: name for name in EventName}
+    names = tuple(names)
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            raise RegistrationError(
+                f"{name!r} is no event name: write 'INSERT', 'MODIFY' or 'REMOVE'"
+                " (filters go into when=)"
+            )
+    if not names:
+        raise RegistrationError("no event name: write on('INSERT', 'MODIFY') or on_any()")
+    return frozenset(known[name] for name in names)
+
+
+def _conditions(conditions: Condition | Iterable[Condition], where: str) -> tuple[Filter, ...]:
+    if isinstance(conditions, (tuple, list)):
+        return tuple(as_filter(condition) for condition in conditions)
+    try:
+        return (as_filter(conditions),)
+    except RegistrationError as error:
+        raise RegistrationError(f"{where}: {error}") from None
+
+
+def _checked_table(table: str | None, where: str) -> str | None:
+    if table is None or (
+        isinstance(table, str) and table and "/" not in table and ":" not in table
+    ):
+        return table
+    raise RegistrationError(f"{where} takes a table's name, not an ARN or another value")
+
+
+def _same_table(outer: str | None, inner: str | None) -> str | None:
+    if outer is not None and inner is not None and outer != inner:
+        raise RegistrationError(
+            f"a route for table {inner!r} is inside of a router for table {outer!r}, "
+            "so it could never match"
+        )
+    return inner if outer is None else outer
+
+
+def _checked_name(name: str | None) -> str | None:
+    if name is None or (isinstance(name, str) and name.strip()):
+        return name
+    raise RegistrationError("name= takes a text that is not empty")
+
+
+def _checked_middleware(middleware: Sequence[Middleware], where: str) -> tuple[Middleware, ...]:
+    if callable(middleware):
+        raise RegistrationError(f"{where} takes a list: write [{name_of(middleware)}]")
+    for layer in middleware:
+        if not callable(layer):
+            raise RegistrationError(f"{where}: {type(layer).__name__} is not callable")
+    return tuple(middleware)
