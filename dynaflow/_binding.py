@@ -25,6 +25,7 @@ Convert: TypeAlias = Callable[[Image], Any]
 _IMAGES = ("new", "old", "keys")
 _ABSENT_ON = {"new": EventName.REMOVE, "old": EventName.INSERT}
 _PLAIN = (inspect.Parameter.empty, Any, object, Image, Mapping)
+_DICTS = (dict, dict[str, Any])
 
 
 def check_signature(handler: Any) -> None:
@@ -67,7 +68,7 @@ def model_fields(handler: Callable[..., Any]) -> dict[str, frozenset[str]]:
     for parameter in _parameters(handler):
         if parameter.name in _IMAGES:
             inner, _ = _without_none(_annotation(handler, parameter))
-            if not _is_plain(inner):
+            if not _is_plain(inner) and inner not in _DICTS:
                 from dynaflow import _models
 
                 fields[parameter.name] = _models.field_names(inner)
@@ -199,7 +200,7 @@ def _image_reader(
 def _converter(handler: Any, name: str, annotation: Any, route: str) -> Convert:
     if _is_plain(annotation):
         return _itself
-    if annotation in (dict, dict[str, Any]):
+    if annotation in _DICTS:
         return Image.to_dict
     if annotation in (Record, HandlerContext):
         raise RegistrationError(

@@ -6,17 +6,19 @@ were made on. The App's lifespan is a task of its own on it, so that task groups
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynaflow._watchdog import Watchdog
 from dynaflow.app import App
 from dynaflow.errors import DynaflowError
 from dynaflow.observe import logger
 from dynaflow.record import Batch, BatchResult
+
+if TYPE_CHECKING:
+    import asyncio  # at run time only where a loop is made: sync handlers do without it
 
 __all__ = ["Host"]
 
@@ -89,6 +91,8 @@ class Host:
 
     def run(self, function: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Run an async function on the kept loop and return its result."""
+        import asyncio
+
         if asyncio._get_running_loop() is not None:
             raise DynaflowError(
                 "an event loop is running in this thread, so a plain function cannot run another. "
@@ -100,16 +104,19 @@ class Host:
         while True:
             try:
                 return self._loop.run_until_complete(task)
-            except (SystemExit, KeyboardInterrupt) as error:
-                # asyncio lets these two out of any task, one that a handler spawned, too; whoever
-                # awaits that task gets them as well. The batch itself is still to be answered.
-                if task.done():
+            except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
+                # asyncio lets the first two out of any task, one that a handler spawned, too; who
+                # awaits that task gets them as well. The third: a handler has stopped the loop. The
+                # batch is still to be answered, and must not run on beside the next one.
+                if task.done() or self._loop.is_closed():
                     raise
                 if isinstance(error, KeyboardInterrupt) and not self._contain:
                     self._cancel(task)
                     raise
 
     def _cancel(self, task: asyncio.Task[Any]) -> None:
+        import asyncio
+
         task.cancel()
         task.get_loop().run_until_complete(asyncio.gather(task, return_exceptions=True))
 
@@ -120,6 +127,8 @@ class Host:
         self._process = os.getpid()
 
     async def _open_lifespan(self) -> asyncio.Task[None]:
+        import asyncio
+
         opened = asyncio.Event()
         self._closing = asyncio.Event()
         task = asyncio.create_task(self._hold_lifespan(opened, self._closing))

@@ -100,7 +100,7 @@ def _reports(setting: bool | None) -> bool:
 
 
 def _open_early(host: Host) -> None:
-    """Open the lifespan during INIT, or after SnapStart has restored the sandbox; never at a desk."""
+    """Open the lifespan during INIT, or once SnapStart has restored the sandbox; not at a desk."""
     if _RUNTIME_API not in os.environ:
         return
     if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":

@@ -1,7 +1,7 @@
 """Every error that dynaflow raises.
 
 DynaflowError
-├── RegistrationError      a mistake that can be seen before any record: at a decorator or at App(...)
+├── RegistrationError      a mistake seen before any record: at a decorator or at App(...)
 ├── EventError             the event is not one that a DynamoDB stream delivers; fails as a whole
 ├── RecordsFailed          some record is not done, and the caller can take only an exception
 ├── ThreadsExhausted       too many handlers outlived their deadline in worker threads

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -62,7 +63,7 @@ def notify(observers: Sequence[Observer], event: Event) -> None:
     for observer in observers:
         try:
             observer(event)
-        except Exception as error:  # noqa: BLE001, PERF203 - watching must never hurt a record
+        except Exception as error:  # watching must never hurt a record
             _complain(observer, error)
 
 
@@ -88,15 +89,14 @@ def _log_outcome(outcome: Outcome) -> None:
         )
     else:
         logger.warning(
-            "%s was cut off or held back for record %s of %s; the record is not done and comes again",
+            "%s was cut off or held back for record %s of %s; the record is not done and comes "
+            "again",
             *where,
         )
 
 
 def _complain(observer: Observer, error: Exception) -> None:
-    try:
+    with suppress(Exception):  # if logging itself is broken, there is no other place to say so
         logger.warning(
             "observer %r raised %s; the event is dropped", observer, type(error).__name__
         )
-    except Exception:  # noqa: BLE001, S110 - logging itself is broken, and there is no other place to say so
-        pass

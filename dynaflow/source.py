@@ -89,7 +89,7 @@ class Reader(Protocol):
     the next call reads the same stretch again. A reader is used by one task at a time.
 
     Raises (from ``next``):
-        SourceError: this read failed and may be tried again (throttled, unreachable, a broken answer).
+        SourceError: this read failed and may be tried again: throttled, unreachable, broken.
         ShardGone: the service no longer keeps the shard.
         RecordsTrimmed: the position is older than what the shard still has; open it again at
             TRIM_HORIZON.

@@ -192,8 +192,7 @@ class _Crew:
         """Run the record whose turn it is in a lane; return whether the lane goes on."""
         work, job = self._work, lane.next_job
         begun = lane.pending is not None  # in a thread, which handed it over
-        cancelled = self._group.cancel_scope.cancel_called
-        if not begun and (cancelled or not work.gate.is_open(job.record)):
+        if not begun and not work.gate.is_open(job.record):
             return False
         while job.at < len(job.routes):
             await self._run_route(lane, job)
@@ -217,6 +216,8 @@ class _Crew:
             work.failed(job, error, started)
             if isinstance(work.fatal, KeyboardInterrupt):
                 self._scope.cancel()
+            if _is_cancelled():  # and the handler made another error of it
+                await checkpoint()
         else:
             work.succeeded(job, started)
 
