@@ -108,7 +108,7 @@ class Host:
                 # asyncio lets the first two out of any task, one that a handler spawned, too; who
                 # awaits that task gets them as well. The third: a handler has stopped the loop. The
                 # batch is still to be answered, and must not run on beside the next one.
-                if task.done() or self._loop.is_closed():
+                if task.done() or self._loop.is_closed() or self._loop.is_running():
                     raise
                 if isinstance(error, KeyboardInterrupt) and not self._contain:
                     self._cancel(task)

@@ -152,7 +152,11 @@ class App:
             on_progress: as for ``process``.
             contain: whether a handler's KeyboardInterrupt or MemoryError is its record's failure
                 instead of being raised at the end.
+
+        Raises:
+            ThreadsExhausted: too many handlers outlived their deadline in worker threads.
         """
+        self._threads.check()
         return Work(
             plan,
             held_back=self._threads.is_lost,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from dynaflow._loop import Host
@@ -23,9 +24,10 @@ __all__ = ["make_handler"]
 
 _RUNTIME_API = "AWS_LAMBDA_RUNTIME_API"  # set by Lambda's runtime, and only there
 _ADVICE = (
-    "Raising for the whole batch, because nothing says that the event source mapping takes partial "
-    "failures. Add ReportBatchItemFailures to the mapping's FunctionResponseTypes, and only then "
-    "write lambda_handler(report_batch_item_failures=True) or set the environment variable %s=1."
+    "Nothing says that the event source mapping takes partial failures. Add "
+    "ReportBatchItemFailures to the mapping's FunctionResponseTypes, and only then write "
+    "lambda_handler(report_batch_item_failures=True) or set the environment variable "
+    f"{REPORT_VARIABLE}=1."
 )
 
 
@@ -64,10 +66,11 @@ def make_handler(
             return {"batchItemFailures": [{"itemIdentifier": result.failed.sequence_number}]}
         if not advised:
             advised = True
-            logger.error(_ADVICE, REPORT_VARIABLE)
+            with suppress(Exception):  # logging that fails must not hide what failed
+                logger.error("Raising for the whole batch. %s", _ADVICE)
         raise RecordsFailed(
             f"{len(result.not_done)} records are not done, the lowest is "
-            f"{result.failed.sequence_number}; the whole batch comes again"
+            f"{result.failed.sequence_number}; the whole batch comes again. {_ADVICE}"
         ) from next(iter(result.errors), None)
 
     return lambda_handler
@@ -84,7 +87,8 @@ def _leave(error: ThreadsExhausted) -> NoReturn:
     """End a sandbox whose threads are all lost; Lambda starts another and sends the batch again."""
     if _RUNTIME_API not in os.environ:
         raise error
-    logger.critical("%s Ending it.", error)
+    with suppress(Exception):  # logging that fails must not keep the sandbox
+        logger.critical("%s Ending it.", error)
     raise SystemExit(1) from error
 
 

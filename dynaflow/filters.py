@@ -231,7 +231,7 @@ def added(path: str | Path) -> Filter:
 def removed(path: str | Path) -> Filter:
     """Return the filter for a value that was there and is not; ``path`` as in ``changed``."""
     new, old, text = _both(path)
-    return Shorthand(~Operation(new, "exists") & Operation(old, "exists"), f"removed({text})")
+    return Shorthand(Operation(old, "exists") & ~Operation(new, "exists"), f"removed({text})")
 
 
 def crossed(

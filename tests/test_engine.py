@@ -289,7 +289,7 @@ async def test_work_twice_as_long_as_the_deadline_advances_the_mark_at_every_del
     items: list[str],
 ) -> None:
     batch, concurrency, seconds = batch_of(items), 4, 0.1
-    needed = max(math.ceil(len(items) / concurrency), max(Counter(items).values())) * seconds
+    needed = max(math.ceil(len(items) / concurrency), *Counter(items).values()) * seconds
     for _ in range(40):
         deadline = in_seconds(needed / 2)
         app = app_of(Watch(seconds), concurrency=concurrency)  # a fresh process remembers nothing

@@ -24,6 +24,7 @@ from dynaflow.engine.plan import Job, Lane
 from dynaflow.engine.slots import Slots
 from dynaflow.engine.threads import Drain, ThreadCall, Threads
 from dynaflow.engine.work import Work
+from dynaflow.errors import ThreadsExhausted
 from dynaflow.middleware import Call
 
 __all__ = ["Runner"]
@@ -57,6 +58,8 @@ class Runner:
             work: the batch.
             shared: whether other batches may come at the same time; one slot then stays free.
         """
+        if self.threads.size == 0:
+            work.keep_on_loop()
         crew = _Crew(self, work, shared=shared)
         left = work.gate.seconds_until_cut()
         cut_at = math.inf if left is None else anyio.current_time() + left
@@ -152,17 +155,24 @@ class _Crew:
             await runner.slots.acquire(self)
             await runner.thread_slots.acquire(self)
         self._starting["thread"] -= 1
+        try:
+            await self._drain(lowest=lowest)
+            self._work.adopt_handed_over()
+            await self._run_lanes(lowest=lowest)
+        finally:
+            runner.slots.release(self)
+
+    async def _drain(self, *, lowest: bool) -> None:
+        """Let a worker thread run lanes until none waits; give its slot back afterwards."""
         self._alive["thread"] += 1
         try:
             self._hire_more("thread", self._work.in_threads, self._thread_worker)
             drain = partial(self.drain.run, lowest=lowest, leave_early=self._thread_is_wanted)
-            await _in_thread(runner.threads, drain)
-            self._work.adopt_handed_over()
-            await self._run_lanes(lowest=lowest)
+            with suppress(ThreadsExhausted):  # its lanes are not done; the next batch is refused
+                await _in_thread(self._runner.threads, drain)
         finally:
             self._alive["thread"] -= 1
-            runner.thread_slots.release(self)
-            runner.slots.release(self)
+            self._runner.thread_slots.release(self)
 
     def _thread_is_wanted(self) -> bool:
         return self._alive["thread"] > 1 and self._runner.thread_slots.is_wanted(self)

@@ -105,6 +105,11 @@ class Work:
         while self._handed_over:
             self.on_loop.add(self._handed_over.pop())
 
+    def keep_on_loop(self) -> None:
+        """Let the loop run the lanes that were for threads, because there are none."""
+        while (lane := self.in_threads.take(lowest=True)) is not None:
+            self.on_loop.add(lane)
+
     def succeeded(self, job: Job, started: float) -> bool:
         """Enter that the route whose turn it was is done; return False if it is too late."""
         return self._ended(job, Status.DONE, None, started)
