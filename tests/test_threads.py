@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from dynaflow import App, Batch, BatchResult, Call, Deadline, Image, Process, Router, Status
@@ -302,7 +303,7 @@ def test_an_awaitable_that_a_sync_handler_returns_is_always_awaited(run: Run, th
     seen: list[tuple[str, int]] = []
 
     async def later(item: str, step: int) -> None:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         seen.append((item, step))
 
     def handler(new: Image) -> Coroutine[Any, Any, None]:
@@ -342,7 +343,7 @@ def test_sync_and_async_lanes_of_one_batch_run_side_by_side() -> None:
     async def asynchronous() -> None:
         loop_is_there.set()
         while turns.empty():
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     result = anyio.run(App(router).process, batch_of(["sync", "async"]))
     assert result.failed is None

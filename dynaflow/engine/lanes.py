@@ -9,11 +9,15 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from dynaflow.engine.plan import Lane
 from dynaflow.record import Deadline, Record
 
 __all__ = ["Gate", "Lanes", "margin_of"]
+
+
+_Entry: TypeAlias = tuple[int, int, int, int, Lane]  # two ranks, then what keeps them apart
 
 
 class Lanes:
@@ -26,8 +30,8 @@ class Lanes:
     __slots__ = ("_longest", "_lowest", "waiting")
 
     def __init__(self, lanes: Iterable[Lane] = ()) -> None:
-        self._lowest: list[tuple[int, int, int, Lane]] = []
-        self._longest: list[tuple[int, int, int, Lane]] = []
+        self._lowest: list[_Entry] = []
+        self._longest: list[_Entry] = []
         self.waiting = 0
         for lane in lanes:
             self.add(lane)
@@ -36,8 +40,8 @@ class Lanes:
         """Let a lane with at least one job left wait for a worker."""
         lane.ticket += 1
         position, unique = lane.position, id(lane)
-        heapq.heappush(self._lowest, (position, unique, lane.ticket, lane))
-        heapq.heappush(self._longest, (-lane.remaining, unique, lane.ticket, lane))
+        heapq.heappush(self._lowest, (position, 0, unique, lane.ticket, lane))
+        heapq.heappush(self._longest, (-lane.remaining, position, unique, lane.ticket, lane))
         self.waiting += 1
 
     def take(self, *, lowest: bool) -> Lane | None:
@@ -60,7 +64,7 @@ class Lanes:
     def _first(self, *, lowest: bool) -> Lane | None:
         heap = self._lowest if lowest else self._longest
         while heap:
-            _, _, ticket, lane = heap[0]
+            *_, ticket, lane = heap[0]
             if ticket == lane.ticket:
                 return lane
             heapq.heappop(heap)
