@@ -116,7 +116,7 @@ class Differs(Filter):
         return self.path.read(record, self) != self.other.read(record, self)
 
     def __repr__(self) -> str:
-        return f"{self.path!r} differs from {self.other!r}"
+        return f"changed({self.path!r})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
