@@ -74,7 +74,7 @@ class Host:
                 if work.needs_loop:
                     self.run(lambda: self._app.run_on_loop(work))
         except BaseException:
-            work.abandon()
+            work.close()
             raise
         return work.finish()
 

@@ -8,10 +8,11 @@ from inspect import isasyncgenfunction
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from dynaflow._table import compile_routes
+from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Plan, make_plan
 from dynaflow.engine.threads import Threads, run_in_threads
 from dynaflow.engine.work import OnProgress, Work
-from dynaflow.errors import DynaflowError, RegistrationError
+from dynaflow.errors import DynaflowError, RegistrationError, ThreadsExhausted
 from dynaflow.middleware import Call, Middleware
 from dynaflow.observe import Observer
 from dynaflow.record import Batch, BatchResult
@@ -66,6 +67,7 @@ class App:
         self._is_open = False
         self._observers = tuple(observers)
         self._threads = Threads(threads)
+        self._lost = LostCalls()
         self._runner: Runner | None = None
         routes = flatten(routers)
         self._table = compile_routes(
@@ -124,7 +126,7 @@ class App:
 
         Raises:
             DynaflowError: the lifespan is not open.
-            ThreadsExhausted: too many handlers outlived their deadline in worker threads.
+            ThreadsExhausted: too many calls outlived their deadline and still run.
             KeyboardInterrupt, MemoryError: a handler's.
         """
         self._refuse_if_not_open()
@@ -132,7 +134,8 @@ class App:
         try:
             await self.run_on_loop(work, shared=shared)
         except BaseException:
-            work.abandon()
+            work.close()
+            work.progress()
             raise
         return work.finish()
 
@@ -154,12 +157,12 @@ class App:
                 instead of being raised at the end.
 
         Raises:
-            ThreadsExhausted: too many handlers outlived their deadline in worker threads.
+            ThreadsExhausted: too many calls outlived their deadline and still run.
         """
-        self._threads.check()
+        self._refuse_if_exhausted()
         return Work(
             plan,
-            held_back=self._threads.is_lost,
+            lost=self._lost,
             observers=self._observers,
             stop_on_failure=self._stop_on_failure,
             may_start=may_start,
@@ -194,11 +197,20 @@ class App:
         if self._runner is None:
             from dynaflow.engine.run import Runner
 
-            self._runner = Runner(concurrency=self.concurrency, threads=self._threads)
+            self._runner = Runner(
+                concurrency=self.concurrency, threads=self._threads, lost=self._lost
+            )
         return self._runner
 
     def _call_in_thread(self, call: Call, function: Callable[[], Any]) -> Awaitable[Any]:
         return self._get_runner().call_in_thread(call, function)
+
+    def _refuse_if_exhausted(self) -> None:
+        if len(self._lost) >= (self._threads.size or self.concurrency):
+            raise ThreadsExhausted(
+                f"{len(self._lost)} calls outlived their deadline and still run; this process has "
+                "to be restarted. Give what these handlers wait for a time-out."
+            )
 
     def _refuse_if_not_open(self) -> None:
         if self._lifespan is not None and not self._is_open:

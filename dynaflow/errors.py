@@ -4,7 +4,7 @@ DynaflowError
 ├── RegistrationError      a mistake seen before any record: at a decorator or at App(...)
 ├── EventError             the event is not one that a DynamoDB stream delivers; fails as a whole
 ├── RecordsFailed          some record is not done, and the caller can take only an exception
-├── ThreadsExhausted       too many handlers outlived their deadline in worker threads
+├── ThreadsExhausted       too many calls outlived their deadline and still run
 ├── TargetError            "module:attribute" does not lead to an App or a Router
 ├── ExtraMissing           an optional dependency is not installed
 ├── SourceError            a stream could not be read; the read may be tried again
@@ -63,7 +63,7 @@ class RecordsFailed(DynaflowError):
 
 
 class ThreadsExhausted(DynaflowError):
-    """As many handlers outlived their deadline in worker threads as there are threads."""
+    """As many calls outlived their deadline, and still run, as there are threads for them."""
 
 
 class TargetError(DynaflowError):

@@ -87,11 +87,15 @@ def _log_outcome(outcome: Outcome) -> None:
             type(error).__name__,
             exc_info=error,
         )
+    elif outcome.route is not None:
+        logger.warning(
+            "%s was cut off for record %s of %s; the record is not done and comes again", *where
+        )
     else:
         logger.warning(
-            "%s was cut off or held back for record %s of %s; the record is not done and comes "
-            "again",
-            *where,
+            "record %s of %s was held back, because a call for its item that outlived an earlier "
+            "deadline still runs; the record is not done and comes again",
+            *where[1:],
         )
 
 

@@ -115,6 +115,10 @@ class Gate:
             return False
         return self._may_start is None or self._may_start()
 
+    def seconds_open(self) -> float | None:
+        """Return the seconds until nothing starts any more; None if there is no deadline."""
+        return None if self._deadline is None else self._deadline.remaining() - 2 * self._margin
+
     def failed(self, position: int) -> None:
         """Note that the record at this position has failed."""
         if self.stop_on_failure:

@@ -39,15 +39,21 @@ class Job:
         self.doomed = doomed
         self.at = 0
 
+    @property
+    def route(self) -> CompiledRoute:
+        """The route whose turn it is."""
+        return self.routes[self.at]
+
 
 class Lane:
     """The jobs of one item, in stream order; strictly one after the other.
 
     ``cursor`` is the next job, ``ticket`` counts how often the lane changed hands, ``pending`` is
-    an awaitable that the next job's route returned in a thread and that a loop has to await.
+    an awaitable that the next job's route returned in a thread and that a loop has to await;
+    ``started`` is when the running call began.
     """
 
-    __slots__ = ("cursor", "jobs", "key", "pending", "ticket")
+    __slots__ = ("cursor", "jobs", "key", "pending", "started", "ticket")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
@@ -55,6 +61,7 @@ class Lane:
         self.cursor = 0
         self.ticket = 0
         self.pending: Awaitable[Any] | None = None
+        self.started = 0.0
 
     @property
     def next_job(self) -> Job:
@@ -75,6 +82,13 @@ class Lane:
     def is_sync(self) -> bool:
         """True if a thread can run all of it without a loop."""
         return all(route.is_sync for job in self.jobs for route in job.routes)
+
+    def drop_pending(self) -> None:
+        """Forget the awaitable; a coroutine is closed, because nobody will await it."""
+        close = getattr(self.pending, "close", None)
+        self.pending = None
+        if close is not None:
+            close()
 
 
 class Plan:

@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -20,11 +21,11 @@ import anyio
 from anyio.lowlevel import checkpoint, current_token
 
 from dynaflow.engine.lanes import Lanes
-from dynaflow.engine.plan import Job, Lane
+from dynaflow.engine.lost import LostCalls
+from dynaflow.engine.plan import Lane
 from dynaflow.engine.slots import Slots
-from dynaflow.engine.threads import Drain, ThreadCall, Threads
+from dynaflow.engine.threads import Threads, drain
 from dynaflow.engine.work import Work
-from dynaflow.errors import ThreadsExhausted
 from dynaflow.middleware import Call
 
 __all__ = ["Runner"]
@@ -44,10 +45,12 @@ class Runner:
     Args:
         concurrency: how many calls may run at a time, over all batches.
         threads: where sync handlers run.
+        lost: the App's lost calls.
     """
 
-    def __init__(self, *, concurrency: int, threads: Threads) -> None:
+    def __init__(self, *, concurrency: int, threads: Threads, lost: LostCalls) -> None:
         self.threads = threads
+        self._lost = lost
         self.slots = Slots(concurrency)
         self.thread_slots = Slots(max(1, threads.size))
 
@@ -58,8 +61,6 @@ class Runner:
             work: the batch.
             shared: whether other batches may come at the same time; one slot then stays free.
         """
-        if self.threads.size == 0:
-            work.keep_on_loop()
         crew = _Crew(self, work, shared=shared)
         left = work.gate.seconds_until_cut()
         cut_at = math.inf if left is None else anyio.current_time() + left
@@ -68,7 +69,6 @@ class Runner:
                 await crew.run(scope)
         finally:
             work.close()
-            crew.drain.lose()
             self.slots.release_all(crew)
             self.thread_slots.release_all(crew)
 
@@ -77,29 +77,26 @@ class Runner:
         if self.threads.size == 0:
             return function()
         holder = _crew.get(call)
-        stay = ThreadCall(call.lane)
-
-        def run() -> Any:
-            try:
-                return function()
-            finally:
-                self.threads.leave(stay)
-
         await self.thread_slots.acquire(holder)
         try:
-            return await _in_thread(self.threads, run)
-        except anyio.get_cancelled_exc_class():
-            self.threads.lose(stay)
-            raise
+            return await _in_thread(self.threads, function, left=self._lost_until_back(call))
         finally:
             self.thread_slots.release(holder)
+
+    def _lost_until_back(self, call: Call) -> Callable[[Future[Any]], None]:
+        """Return what notes that nobody waits any more for a thread that works on a call's item."""
+
+        def left(thread: Future[Any]) -> None:
+            self._lost.lose(call.lane)
+            thread.add_done_callback(lambda _: self._lost.come_back(call.lane))
+
+        return left
 
 
 class _Crew:
     """The workers of one batch."""
 
     def __init__(self, runner: Runner, work: Work, *, shared: bool) -> None:
-        self.drain = Drain(work, runner.threads)
         self._runner = runner
         self._work = work
         self._shared = shared
@@ -112,10 +109,28 @@ class _Crew:
         _crew.set(self)
         self._scope = scope
         async with anyio.create_task_group() as self._group:
-            if self._work.on_loop.waiting:
-                self._hire("loop", self._loop_worker, holds=False)
-            if self._work.in_threads.waiting:
-                self._hire("thread", self._thread_worker, holds=False)
+            self._hire_first()
+            for lane in tuple(self._work.held):
+                self._group.start_soon(self._await_lost_call, lane)
+
+    async def _await_lost_call(self, lane: Lane) -> None:
+        """Let a held lane start once the lost call on its item is back, if that is in time."""
+        free = anyio.Event()
+        self._work.lost.tell_when_free(lane.key, partial(_teller(), free.set))
+        with anyio.move_on_after(self._work.gate.seconds_open()) as in_time:
+            await free.wait()
+        if not in_time.cancelled_caught:
+            self._work.release(lane)
+            self._hire_first()
+
+    def _hire_first(self) -> None:
+        """Start one worker for each kind of lane that waits; it starts the others."""
+        if self._runner.threads.size == 0:
+            self._work.keep_on_loop()
+        if self._work.on_loop.waiting:
+            self._hire("loop", self._loop_worker, holds=False)
+        if self._work.in_threads.waiting:
+            self._hire("thread", self._thread_worker, holds=False)
 
     def _hire(self, kind: Kind, worker: Callable[..., Any], *, holds: bool) -> None:
         self._starting[kind] += 1
@@ -167,9 +182,8 @@ class _Crew:
         self._alive["thread"] += 1
         try:
             self._hire_more("thread", self._work.in_threads, self._thread_worker)
-            drain = partial(self.drain.run, lowest=lowest, leave_early=self._thread_is_wanted)
-            with suppress(ThreadsExhausted):  # its lanes are not done; the next batch is refused
-                await _in_thread(self._runner.threads, drain)
+            function = partial(drain, self._work, lowest=lowest, leave_early=self._thread_is_wanted)
+            await _in_thread(self._runner.threads, function)
         finally:
             self._alive["thread"] -= 1
             self._runner.thread_slots.release(self)
@@ -205,31 +219,30 @@ class _Crew:
         if not begun and not work.gate.is_open(job.record):
             return False
         while job.at < len(job.routes):
-            await self._run_route(lane, job)
+            await self._run_route(lane)
             job.at += 1
-        if not work.job_ended(job):
+        if work.closed or not work.job_ended(lane):
             return False
         lane.cursor += 1
         return lane.remaining > 0
 
-    async def _run_route(self, lane: Lane, job: Job) -> None:
-        work, route = self._work, job.routes[job.at]
-        call = work.call_of(lane, job)
+    async def _run_route(self, lane: Lane) -> None:
+        work = self._work
+        call = work.begin(lane)
         pending, lane.pending = lane.pending, None
-        started = time.perf_counter()
         try:
-            await (route.process(call) if pending is None else pending)
+            await (lane.next_job.route.process(call) if pending is None else pending)
         except BaseException as error:  # a handler's SystemExit is its record's failure, no more
             if _is_engines_own(error):
-                work.cut_off(job, started)
+                work.cut_off(lane)
                 raise
-            work.failed(job, error, started)
+            work.failed(lane, error)
             if isinstance(work.fatal, KeyboardInterrupt):
                 self._scope.cancel()
             if _is_cancelled():  # and the handler made another error of it
                 await checkpoint()
         else:
-            work.succeeded(job, started)
+            work.succeeded(lane)
 
     async def _absorb_stray_cancellation(self, task: Any) -> None:
         """Take back a cancellation that a handler asked for itself, so that the next is not hit."""
@@ -242,27 +255,50 @@ class _Crew:
             task.uncancel()
 
 
-async def _in_thread(threads: Threads, function: Callable[[], _T]) -> _T:
-    """Run a function in a worker thread; if this wait is cancelled, its result is dropped."""
-    loop: Any = current_token().native_token
-    tell = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio or trio
+async def _in_thread(
+    threads: Threads,
+    function: Callable[[], _T],
+    *,
+    left: Callable[[Future[_T]], None] | None = None,
+) -> _T:
+    """Run a function in a worker thread; if this wait is cancelled, its result is dropped.
+
+    Args:
+        threads: where to run it.
+        function: what to run.
+        left: told that the wait was cancelled while the function runs.
+    """
+    tell = _teller()
     ended = anyio.Event()
-    results: list[_T] = []
-    errors: list[BaseException] = []
+    thread: Future[_T] = Future()
 
     def run() -> None:
         try:
-            results.append(function())
+            thread.set_result(function())
         except BaseException as error:  # raised again below, where the function was called
-            errors.append(error)
-        with suppress(RuntimeError):  # the loop has been closed: nobody waits
-            tell(ended.set)
+            thread.set_exception(error)
+        tell(ended.set)
 
     threads.start(run)
-    await ended.wait()
-    if errors:
-        raise errors[0]
-    return results[0]
+    try:
+        await ended.wait()
+    except anyio.get_cancelled_exc_class():
+        if left is not None:
+            left(thread)
+        raise
+    return thread.result()
+
+
+def _teller() -> Callable[[Callable[[], object]], None]:
+    """Return what makes the current loop call something, safe to use from other threads."""
+    loop: Any = current_token().native_token
+    soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio or trio
+
+    def tell(function: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits
+            soon(function)
+
+    return tell
 
 
 def _is_engines_own(error: BaseException) -> bool:

@@ -1,7 +1,7 @@
 """One batch at work: what both ways of running it, on a loop and in threads, have in common.
 
 Whatever a call does, it is entered here: done, failed, or cut off. Everything that was never
-entered is not done. Once the work is closed, nothing more is entered: a thread that outlived the
+entered is not done. Once the work is closed, nothing more is entered: a call that outlived the
 deadline cannot touch an answer that has been given.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from dynaflow._table import CompiledRoute
 from dynaflow.context import HandlerContext
 from dynaflow.engine.lanes import Gate, Lanes
-from dynaflow.engine.plan import Job, Lane, Plan
+from dynaflow.engine.lost import LostCalls
+from dynaflow.engine.plan import Lane, Plan
 from dynaflow.middleware import Call
 from dynaflow.observe import BatchEnded, CallEnded, Observer, log_event, notify
 from dynaflow.record import BatchResult, Outcome, Record, Status, Undecodable
@@ -28,10 +28,12 @@ OnProgress = Callable[[Record | Undecodable], None]
 class Work:
     """One batch at work.
 
+    ``on_loop`` and ``in_threads`` are the lanes that wait for a worker, ``held`` those on whose
+    item a lost call of an earlier batch still works.
+
     Args:
         plan: the routed batch.
-        held_back: items whose handler still runs in a thread that outlived an earlier deadline;
-            their lanes do not start.
+        lost: the App's lost calls.
         observers: see every call end.
         stop_on_failure: after a failure, nothing above it starts.
         may_start: asked before each record; None for yes.
@@ -43,7 +45,7 @@ class Work:
         self,
         plan: Plan,
         *,
-        held_back: Callable[[Hashable], bool],
+        lost: LostCalls,
         observers: Sequence[Observer] = (),
         stop_on_failure: bool = False,
         may_start: Callable[[], bool] | None = None,
@@ -58,8 +60,11 @@ class Work:
         )
         self.on_loop = Lanes()
         self.in_threads = Lanes()
+        self.held: list[Lane] = []
+        self.lost = lost
         self.lock = threading.Lock()
         self.fatal: BaseException | None = None
+        self._running: set[Lane] = set()
         self._handed_over: list[Lane] = []
         self._plan = plan
         self._ledger = plan.ledger
@@ -71,34 +76,37 @@ class Work:
             self._enter(outcome)
             self.gate.failed(outcome.record.position)
         for lane in plan.lanes:
-            if held_back(lane.key):
-                self._enter(Outcome(lane.next_job.record, None, Status.NOT_DONE))
+            if lane.key in lost:
+                self.held.append(lane)
             else:
-                (self.in_threads if lane.is_sync else self.on_loop).add(lane)
+                self.add(lane)
 
     @property
     def needs_loop(self) -> bool:
         """True if a lane waits that only an event loop can run."""
         return self.on_loop.waiting > 0 and not self._closed
 
-    def call_of(self, lane: Lane, job: Job) -> Call:
-        """Return the call of the route whose turn it is."""
-        batch = self._plan.batch
-        return Call(
-            HandlerContext(
-                record=job.record,
-                route=job.routes[job.at].name,
-                deadline=batch.deadline,
-                lambda_context=batch.invocation,
-            ),
-            lane.key,
-        )
+    @property
+    def closed(self) -> bool:
+        """True once nothing more is entered."""
+        return self._closed
 
-    def hand_over(self, lane: Lane, route: CompiledRoute, pending: Awaitable[Any]) -> None:
+    def add(self, lane: Lane) -> None:
+        """Let a lane wait for a worker of its kind."""
+        (self.in_threads if lane.is_sync else self.on_loop).add(lane)
+
+    def release(self, lane: Lane) -> None:
+        """Let a held lane wait for a worker, because its lost call has come back."""
+        self.held.remove(lane)
+        self.add(lane)
+
+    def hand_over(self, lane: Lane, pending: Awaitable[Any]) -> None:
         """Give a lane to the loop, because its sync route returned something to await."""
-        route.is_sync = False
+        lane.next_job.route.is_sync = False
         lane.pending = pending
-        self._handed_over.append(lane)
+        with self.lock:
+            self._leave(lane)
+            self._handed_over.append(lane)
 
     def adopt_handed_over(self) -> None:
         """Let the lanes that threads gave up wait for the loop; for the loop's own thread."""
@@ -110,23 +118,37 @@ class Work:
         while (lane := self.in_threads.take(lowest=True)) is not None:
             self.on_loop.add(lane)
 
-    def succeeded(self, job: Job, started: float) -> bool:
-        """Enter that the route whose turn it was is done; return False if it is too late."""
-        return self._ended(job, Status.DONE, None, started)
+    def begin(self, lane: Lane) -> Call:
+        """Note that the lane's next route is called now, and return the call."""
+        job, batch = lane.next_job, self._plan.batch
+        lane.started = time.perf_counter()
+        self._running.add(lane)
+        context = HandlerContext(
+            record=job.record,
+            route=job.route.name,
+            deadline=batch.deadline,
+            lambda_context=batch.invocation,
+        )
+        return Call(context, lane.key)
 
-    def failed(self, job: Job, error: BaseException, started: float) -> bool:
+    def succeeded(self, lane: Lane) -> bool:
+        """Enter that the route whose turn it was is done; return False if it is too late."""
+        return self._ended(lane, Status.DONE)
+
+    def failed(self, lane: Lane, error: BaseException) -> bool:
         """Enter that the route whose turn it was has failed; return False if it is too late."""
         if isinstance(error, (KeyboardInterrupt, MemoryError)):
             self._survive(error)
-        job.doomed = True
-        return self._ended(job, Status.FAILED, error, started)
+        lane.next_job.doomed = True
+        return self._ended(lane, Status.FAILED, error)
 
-    def cut_off(self, job: Job, started: float) -> None:
+    def cut_off(self, lane: Lane) -> None:
         """Enter that the route whose turn it was has been cancelled by the engine."""
-        self._ended(job, Status.NOT_DONE, None, started)
+        self._ended(lane, Status.NOT_DONE)
 
-    def job_ended(self, job: Job) -> bool:
+    def job_ended(self, lane: Lane) -> bool:
         """Settle a record whose routes have all been tried; return True if it is done."""
+        job = lane.next_job
         with self.lock:
             if self._closed:
                 return False
@@ -142,29 +164,30 @@ class Work:
         if last is not None and self._on_progress is not None:
             self._on_progress(last)
 
-    @property
-    def closed(self) -> bool:
-        """True once nothing more is entered."""
-        return self._closed
-
     def close(self) -> None:
-        """Enter nothing more: whoever still works on this batch comes too late."""
+        """Enter nothing more: calls that still run are cut off, and lost to this batch."""
         with self.lock:
+            if self._closed:
+                return
             self._closed = True
-
-    def abandon(self) -> None:
-        """Close the work, whatever ended it, and tell the last progress."""
-        self.close()
-        self._drop_pending()
-        self.progress()
+            running = tuple(self._running)
+            for lane in running:
+                self.lost.lose(lane.key)
+        for lane in running:
+            self._enter(_outcome(lane, Status.NOT_DONE))
+        for lane in self.held:
+            self._enter(Outcome(lane.next_job.record, None, Status.NOT_DONE))
+        for lane in self._plan.lanes:
+            lane.drop_pending()
 
     def finish(self) -> BatchResult:
-        """Close the work, tell the last progress, and return what became of the batch.
+        """Close the work and return what became of the batch.
 
         Raises:
             KeyboardInterrupt, MemoryError: a handler's, where they are not contained.
         """
-        self.abandon()
+        self.close()
+        self.progress()
         if self.fatal is not None:
             raise self.fatal
         result = self._ledger.result()
@@ -175,16 +198,21 @@ class Work:
     def _watchers(self) -> tuple[Observer, ...]:
         return (log_event, *self._observers)
 
-    def _ended(self, job: Job, status: Status, error: BaseException | None, started: float) -> bool:
-        outcome = Outcome(
-            job.record, job.routes[job.at].name, status, error, time.perf_counter() - started
-        )
+    def _ended(self, lane: Lane, status: Status, error: BaseException | None = None) -> bool:
+        outcome = _outcome(lane, status, error)
         with self.lock:
-            if self._closed:
+            if self._leave(lane):
                 return False
             self._ledger.enter(outcome)
         self._show(outcome)
         return True
+
+    def _leave(self, lane: Lane) -> bool:
+        """Note that the lane's call has ended, and return whether that comes too late."""
+        self._running.discard(lane)
+        if self._closed:
+            self.lost.come_back(lane.key)
+        return self._closed
 
     def _enter(self, outcome: Outcome) -> None:
         self._ledger.enter(outcome)
@@ -201,9 +229,8 @@ class Work:
         if not self._contain:
             self.fatal = error
 
-    def _drop_pending(self) -> None:
-        for lane in self._plan.lanes:
-            close = getattr(lane.pending, "close", None)
-            lane.pending = None
-            if close is not None:
-                close()  # a coroutine that nobody will await
+
+def _outcome(lane: Lane, status: Status, error: BaseException | None = None) -> Outcome:
+    job = lane.next_job
+    duration = time.perf_counter() - lane.started
+    return Outcome(job.record, job.route.name, status, error, duration)

@@ -1,0 +1,53 @@
+"""Items on which a call still works that nobody waits for any more. Pure bookkeeping.
+
+A call is lost when it outlives its deadline: a thread cannot be stopped, and a coroutine can shield
+itself from its cancellation. Its result is dropped. Until it has come back, its item does not
+start, so that two calls never work on one item.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable
+
+__all__ = ["LostCalls"]
+
+
+class LostCalls:
+    """Which lanes have a lost call, and who wants to know when it is back. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lanes: Counter[Hashable] = Counter()
+        self._waiting: dict[Hashable, list[Callable[[], object]]] = {}
+
+    def __len__(self) -> int:
+        return self._lanes.total() if self._lanes else 0
+
+    def __contains__(self, lane: Hashable) -> bool:
+        return lane in self._lanes
+
+    def lose(self, lane: Hashable) -> None:
+        """Note that a call on this lane is lost."""
+        with self._lock:
+            self._lanes[lane] += 1
+
+    def come_back(self, lane: Hashable) -> None:
+        """Note that a lost call on this lane has ended; tell those who wait for it."""
+        with self._lock:
+            self._lanes[lane] -= 1
+            free = self._lanes[lane] == 0
+            if free:
+                del self._lanes[lane]
+            waiting = self._waiting.pop(lane, []) if free else []
+        for tell in waiting:
+            tell()
+
+    def tell_when_free(self, lane: Hashable, tell: Callable[[], object]) -> None:
+        """Call ``tell`` once no lost call works on this lane: now, or later from another thread."""
+        with self._lock:
+            if lane in self._lanes:
+                self._waiting.setdefault(lane, []).append(tell)
+                return
+        tell()
