@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from dynaflow._loop import Host
+from dynaflow._host import Host
 from dynaflow.app import REPORT_VARIABLE, App
 from dynaflow.codec import decode_event
 from dynaflow.errors import RecordsFailed, RegistrationError, ThreadsExhausted

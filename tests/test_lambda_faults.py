@@ -107,23 +107,19 @@ def test_an_async_handler_that_hangs_is_cut_and_the_rest_is_kept(tmp_path: Path)
 
 def test_a_sync_handler_that_hangs_is_left_behind_and_its_item_waits(tmp_path: Path) -> None:
     event = orders(("a", "ok"), ("b", "hang"), ("c", "ok"), sync=True)
-    again = orders(("b", "ok"), ("c", "ok"), ("d", "release"), sync=True)
+    again = orders(("b", "ok"), ("c", "ok"), sync=True)
+    released = orders(("b", "ok"), ("c", "ok"), ("d", "release"), sync=True)
     with LambdaFunction("orders", tmp_path, REPORT="yes") as function:
         cut = function.invoke(event, timeout=2.0)
         assert answered(cut) == failed(numbers(event)[1])
         assert cut.seconds < 2.0
 
-        held = function.invoke(again, timeout=2.0)
+        held = function.invoke(again, timeout=1.0)
         assert answered(held) == failed(numbers(again)[0])
         assert function.effects().count("start b") == 1
         assert function.effects().count("done c") == 2
-        assert function.effects().count("done d") == 1
 
-        last = function.invoke(again)
-        for _ in range(50):  # as Lambda does; how soon the thread ends is up to the system
-            if answered(last) == failed():
-                break
-            last = function.invoke(again)
+        last = function.invoke(released)
         assert answered(last) == failed()
         assert function.effects().count("start b") == 2
         assert last.pid == cut.pid

@@ -16,7 +16,7 @@ import anyio.lowlevel
 import pytest
 
 from dynaflow import App, Batch, BatchResult, Call, Deadline, Image, Process, Router, Status
-from dynaflow._loop import Host
+from dynaflow._host import Host
 from dynaflow.errors import ThreadsExhausted
 from tests.support.batches import batch_of, step_of
 
@@ -241,7 +241,7 @@ def test_a_hanging_thread_does_not_keep_the_process_from_ending() -> None:
         "import threading\n"
         "from dynaflow import App, Deadline, Router\n"
         "from tests.support.batches import batch_of\n"
-        "from dynaflow._loop import Host\n"
+        "from dynaflow._host import Host\n"
         "router = Router()\n"
         "@router.on_any()\n"
         "def hang(): threading.Event().wait()\n"

@@ -20,6 +20,8 @@ from dynaflow.engine.work import Work
 
 __all__ = ["Threads", "drain", "run_in_threads"]
 
+_IDLE_SECONDS = 10.0  # after which a thread without work ends
+
 
 class Threads:
     """Daemon threads that are started when there is work and none is idle.
@@ -49,7 +51,16 @@ class Threads:
 
     def _serve(self) -> None:
         while True:
-            self._work.get()()
+            try:
+                work = self._work.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if self._idle:  # else work is on its way, and counts on this thread
+                        self._idle -= 1
+                        return
+                continue
+            work()
+            del work  # it holds the batch
             with self._lock:
                 self._idle += 1
 

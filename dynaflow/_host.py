@@ -1,0 +1,142 @@
+"""Runs an App's batches from plain functions: opens its lifespan, keeps its loop, keeps time.
+
+What Lambda's door and the test client have in common.
+"""
+
+from __future__ import annotations
+
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from dynaflow._loop import KeptLoop
+from dynaflow._watchdog import Watchdog
+from dynaflow.app import App
+from dynaflow.engine.work import Work
+from dynaflow.errors import DynaflowError
+from dynaflow.observe import logger
+from dynaflow.record import Batch, BatchResult
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Host"]
+
+
+class Host:
+    """Runs an App's batches on the calling thread.
+
+    A batch that only sync handlers take never needs the loop, and none is made for it.
+
+    Args:
+        app: what to run.
+        contain: whether a handler's KeyboardInterrupt or MemoryError is its record's failure.
+    """
+
+    def __init__(self, app: App, *, contain: bool = False) -> None:
+        self._app = app
+        self._contain = contain
+        self._loop = KeptLoop(contain=contain)
+        self._lifespan: asyncio.Task[None] | None = None
+        self._closing: asyncio.Event | None = None
+        self._watchdog = Watchdog(self._report_blocked)
+
+    def open(self) -> None:
+        """Open the App's lifespan, unless it is open.
+
+        Raises:
+            Exception: what the lifespan raised, now or since it was opened.
+        """
+        if not self._app.has_lifespan:
+            return
+        lifespan, self._lifespan = self._lifespan, None
+        if not self._loop.is_usable:
+            lifespan = None  # it went with its loop
+        if lifespan is not None and lifespan.done():
+            lifespan.result()  # it ended by itself: raises what ended it; the next call opens anew
+        self._lifespan = lifespan or self._loop.run(self._open_lifespan)
+
+    def process(self, batch: Batch) -> BatchResult:
+        """Run a batch and return what became of it.
+
+        Raises:
+            DynaflowError: an event loop is running in this thread already.
+            ThreadsExhausted: too many calls outlived their deadline and still run.
+        """
+        self.open()
+        work = self._app.begin(self._app.plan(batch), contain=self._contain)
+        try:
+            with self._watchdog.watching(work):
+                self._run(work)
+        except BaseException:
+            work.close()
+            raise
+        return work.finish()
+
+    def close(self) -> None:
+        """Close the lifespan and the loop.
+
+        Raises:
+            Exception: what the lifespan raised.
+        """
+        lifespan, self._lifespan = self._lifespan, None
+        try:
+            if lifespan is not None and self._closing is not None and self._loop.is_usable:
+                self._closing.set()
+                self._loop.run(lambda: _wait_for(lifespan))
+        finally:
+            self._loop.close()
+
+    def _run(self, work: Work) -> None:
+        # A lost call may live on the loop; then only the loop can bring it back.
+        loop_first = work.needs_loop or (bool(work.held) and self._loop.is_usable)
+        if not loop_first:
+            self._app.run_without_loop(work)
+        if loop_first or work.needs_loop:
+            limit = work.gate.seconds_until_silent()
+            self._loop.run(lambda: self._app.run_on_loop(work), limit=limit)
+
+    async def _open_lifespan(self) -> asyncio.Task[None]:
+        """Open the lifespan in a task of its own, so that task groups work in there."""
+        import asyncio
+
+        opened = asyncio.Event()
+        self._closing = asyncio.Event()
+        task = asyncio.create_task(self._hold_lifespan(opened, self._closing))
+        waiter = asyncio.create_task(opened.wait())
+        await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+        if not opened.is_set():
+            waiter.cancel()
+            task.result()
+            raise DynaflowError("the App's lifespan ended before it was opened")
+        return task
+
+    async def _hold_lifespan(self, opened: asyncio.Event, closing: asyncio.Event) -> None:
+        async with self._app.lifespan():
+            opened.set()
+            await closing.wait()
+
+    def _report_blocked(self, frame: FrameType | None) -> None:
+        """Name the handler that keeps its thread from answering in time."""
+        codes = {_code_of(route.handler): route.name for route in self._app.routes}
+        while frame is not None and frame.f_code not in codes:
+            frame = frame.f_back
+        if frame is not None:
+            logger.error(
+                "%s blocks its thread at %s:%d, so it cannot be cut off at the deadline and the "
+                "whole batch will come again. Let it await, or make it a plain 'def'.",
+                codes[frame.f_code],
+                frame.f_code.co_filename,
+                frame.f_lineno,
+            )
+
+
+async def _wait_for(task: asyncio.Task[None]) -> None:
+    await task
+
+
+def _code_of(handler: Any) -> Any:
+    while hasattr(handler, "func"):
+        handler = handler.func
+    function = handler if hasattr(handler, "__code__") else type(handler).__call__
+    function = getattr(function, "__wrapped__", function)
+    return getattr(function, "__code__", None)
