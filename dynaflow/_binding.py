@@ -77,12 +77,8 @@ def model_fields(handler: Callable[..., Any]) -> dict[str, frozenset[str]]:
 
 def is_async(handler: Any) -> bool:
     """Return True if calling the handler makes a coroutine, as far as that can be seen."""
-    function: Any = handler
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not inspect.isroutine(function) and not inspect.isclass(function):
-        function = type(function).__call__
-    return inspect.iscoroutinefunction(inspect.unwrap(function))
+    function = _called(handler)
+    return any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function))))
 
 
 def handler_name(handler: Any) -> str:
@@ -94,11 +90,12 @@ def handler_name(handler: Any) -> str:
 
 def _parameters(handler: Any) -> list[inspect.Parameter]:
     """Return the parameters that something can be passed for, by name."""
-    if not callable(handler) or inspect.isclass(handler):
-        raise RegistrationError(
-            f"a handler is a function or a callable object, got {_described(handler)}"
-        )
-    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+    if inspect.isclass(handler) or not callable(handler):
+        is_class = inspect.isclass(handler)
+        what = f"the class {handler.__name__}" if is_class else type(handler).__name__
+        raise RegistrationError(f"a handler is a function or a callable object, got {what}")
+    function = _called(handler)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise RegistrationError(
             f"{handler_name(handler)} contains 'yield', so that calling it runs nothing. "
             "A handler is a plain function or an 'async def' without yield."
@@ -110,24 +107,29 @@ def _parameters(handler: Any) -> list[inspect.Parameter]:
             f"the parameters of {handler_name(handler)} cannot be read; wrap it in a function"
         ) from None
     for parameter in signature.parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise RegistrationError(
-                f"{handler_name(handler)} takes '{parameter}', so what to pass cannot be told. "
-                "Name its parameters; if a decorator wraps it, use functools.wraps there."
-            )
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise RegistrationError(
-                f"parameter '{parameter.name}' of {handler_name(handler)} is positional-only, and "
-                "handlers are called with keywords: remove the '/'"
-            )
+        _refuse_nameless(handler, parameter)
     return list(signature.parameters.values())
+
+
+def _refuse_nameless(handler: Any, parameter: inspect.Parameter) -> None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+        raise RegistrationError(
+            f"{handler_name(handler)} takes '{stars}{parameter.name}', so what to pass cannot be "
+            "told. Name its parameters; if a decorator wraps it, use functools.wraps there."
+        )
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise RegistrationError(
+            f"parameter '{parameter.name}' of {handler_name(handler)} is positional-only, and "
+            "handlers are called with keywords: remove the '/'"
+        )
 
 
 def _annotation(handler: Any, parameter: inspect.Parameter) -> Any:
     annotation = parameter.annotation
-    if not isinstance(annotation, str):
+    if annotation is parameter.empty:
         return annotation
-    function = inspect.unwrap(_function_of(handler))
+    function = _innermost(handler)
     holder = types.SimpleNamespace(__annotations__={parameter.name: annotation})
     try:
         hints = typing.get_type_hints(
@@ -147,10 +149,22 @@ def _annotation(handler: Any, parameter: inspect.Parameter) -> Any:
     return hints[parameter.name]
 
 
-def _function_of(handler: Any) -> Any:
+def _called(handler: Any) -> Any:
+    """Return the function that runs first when the handler is called."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     return handler if inspect.isroutine(handler) else type(handler).__call__
+
+
+def _innermost(handler: Any) -> Any:
+    """Return the function that the annotations are from, beneath all decorators."""
+    while True:
+        if isinstance(handler, functools.partial):
+            handler = handler.func
+        elif hasattr(handler, "__wrapped__"):
+            handler = handler.__wrapped__
+        else:
+            return handler if inspect.isroutine(handler) else type(handler).__call__
 
 
 def _reader(
@@ -168,11 +182,11 @@ def _reader(
     if inner is HandlerContext and name not in _IMAGES:
         return lambda context: context
     if name in _IMAGES:
-        untyped = annotation is parameter.empty
-        if not (optional or untyped):
+        optional = optional or annotation in (parameter.empty, Any, object)
+        if not optional:
             _refuse_absent(handler, name, annotation, event_names)
         convert = _converter(handler, name, inner, route)
-        return _image_reader(name, convert, optional=optional or untyped)
+        return _image_reader(name, convert, optional=optional)
     if parameter.default is not parameter.empty:
         return None
     raise RegistrationError(_what_is(handler, name, annotation))
@@ -228,7 +242,7 @@ def _refuse_absent(
     absent = _ABSENT_ON.get(name)
     if absent not in event_names:
         return
-    kind = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    kind = _shown(annotation)
     other = "old" if name == "new" else "new"
     remedy = f"write '{name}: {kind} | None'"
     if event_names == {absent}:
@@ -255,12 +269,12 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
 
 
 def _what_is(handler: Any, name: str, annotation: Any = None) -> str:
-    shown = f"'{name}'" if annotation is None else f"'{name}: {_described(annotation)}'"
+    shown = name if annotation is None else f"{name}: {_shown(annotation)}"
     return (
-        f"parameter {shown} of {handler_name(handler)}: which image is it? Name it 'new', 'old' or "
-        "'keys', annotate it with Record or HandlerContext, or give it a default."
+        f"parameter '{shown}' of {handler_name(handler)}: which image is it? Name it 'new', 'old' "
+        "or 'keys', annotate it with Record or HandlerContext, or give it a default."
     )
 
 
-def _described(value: Any) -> str:
-    return value.__name__ if isinstance(value, type) else str(type(value).__name__)
+def _shown(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)

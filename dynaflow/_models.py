@@ -40,13 +40,7 @@ def converter(annotation: Any, *, name: str, handler: str, route: str) -> Callab
                 f"{getattr(member, '__name__', member)}; take a pydantic model, a dataclass, dict "
                 "or Image"
             )
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-    except (PydanticUserError, TypeError, NameError) as error:
-        raise RegistrationError(
-            f"parameter '{name}' of {handler}: pydantic cannot use its type: {error}"
-        ) from None
-    validate = adapter.validate_python
+    validate = _adapter(annotation, f"parameter '{name}' of {handler}").validate_python
 
     def convert(image: Image) -> Any:
         values = image.to_dict()
@@ -57,6 +51,22 @@ def converter(annotation: Any, *, name: str, handler: str, route: str) -> Callab
             raise InvalidImage(_described(error, name=name, route=route)) from None
 
     return convert
+
+
+def _adapter(annotation: Any, where: str) -> TypeAdapter[Any]:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    except (PydanticUserError, TypeError, NameError) as error:
+        text = str(error).splitlines()[0]  # the other lines are a link
+        raise RegistrationError(f"{where}: pydantic cannot use its type: {text}") from None
+    try:
+        adapter.core_schema["type"]
+    except PydanticUserError:  # else it would come with the first record
+        raise RegistrationError(
+            f"{where}: its model refers to a type that is not there. Define that one at module "
+            "level, before App(...) is called."
+        ) from None
+    return adapter
 
 
 def field_names(annotation: Any) -> frozenset[str]:

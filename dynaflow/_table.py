@@ -140,13 +140,22 @@ def _refuse_equal_names(routes: Sequence[Route]) -> None:
     seen: dict[str, list[Route]] = {}
     for route in routes:
         for other in seen.setdefault(route.name, []):
-            tables = {route.table, other.table}
-            if route.event_names & other.event_names and (len(tables) == 1 or None in tables):
+            if _overlap(route, other):
                 raise RegistrationError(
                     f"two routes are named {route.name!r} and take the same events. A name is an "
                     "identity: give one of them another with name=..., or remove the repeated one."
                 )
         seen[route.name].append(route)
+
+
+def _overlap(one: Route, other: Route) -> bool:
+    """Return True if there may be a record that both routes take, whatever their filters say."""
+    tables = {one.table, other.table}
+    return (
+        not one.event_names.isdisjoint(other.event_names)
+        and (len(tables) == 1 or None in tables)
+        and {one.ttl, other.ttl} != {True, False}
+    )
 
 
 def _refuse_misspelt(route: Route) -> None:

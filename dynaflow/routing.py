@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import isfunction
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
@@ -160,14 +161,15 @@ class Router:
         """
         self._refuse_if_frozen()
         check_signature(handler)
+        names, owner = _event_names(event_names), name_of(handler)
         route = Route(
-            name=_checked_name(name) or name_of(handler),
-            event_names=_event_names(event_names),
+            name=_checked_name(name, owner) or owner,
+            event_names=names,
             handler=handler,
-            filters=_conditions(filters, "the route"),
-            table=_checked_table(table, "table=..."),
-            ttl=ttl,
-            middleware=_checked_middleware(middleware, "middleware=..."),
+            filters=_conditions(filters, f"a filter of {owner}"),
+            table=_checked_table(table, f"table= of {owner}"),
+            ttl=_checked_ttl(ttl, names, owner),
+            middleware=_checked_middleware(middleware, f"middleware= of {owner}"),
         )
         self._entries.append(route)
 
@@ -201,13 +203,14 @@ class Router:
         self,
         verb: str,
         event_names: Iterable[str],
-        filters: Iterable[Condition],
+        filters: Sequence[Condition],
         options: RouteOptions,
         ttl: bool | None = None,
     ) -> Callable[[H], H]:
         self._refuse_if_frozen()
-        conditions = _conditions(filters, verb)
+        conditions = _checked_filters(filters, verb)
         names = _event_names(event_names)
+        _refuse_unknown(options, verb)
         token = object()
         self._unapplied[token] = f"{verb}({', '.join(map(repr, conditions))})"
 
@@ -248,7 +251,7 @@ def _collect(
         )
     when = (*when, *router._when)
     middleware = (*middleware, *router._middleware)
-    table = _same_table(table, router._table)
+    table = _same_table(table, router._table, "a router")
     if group is None and router._match == "first":
         group = len(routes)  # unique: no other group starts at this index
     for entry in router._entries:
@@ -258,7 +261,7 @@ def _collect(
             route = replace(
                 entry,
                 filters=(*when, *entry.filters),
-                table=_same_table(table, entry.table),
+                table=_same_table(table, entry.table, entry.name),
                 middleware=(*middleware, *entry.middleware),
                 group=group,
             )
@@ -289,11 +292,12 @@ def _main_module() -> str:
 
 def _event_names(names: Iterable[str]) -> frozenset[EventName]:
     known = {name.value: name for name in EventName}
-    names = tuple(names)
+    names = (names,) if isinstance(names, str) else tuple(names)
     for name in names:
         if not isinstance(name, str) or name not in known:
+            shown = repr(name) if isinstance(name, str) else type(name).__name__
             raise RegistrationError(
-                f"{name!r} is no event name: write 'INSERT', 'MODIFY' or 'REMOVE'"
+                f"{shown} is no event name: write 'INSERT', 'MODIFY' or 'REMOVE'"
                 " (filters go into when=)"
             )
     if not names:
@@ -302,12 +306,23 @@ def _event_names(names: Iterable[str]) -> frozenset[EventName]:
 
 
 def _conditions(conditions: Condition | Iterable[Condition], where: str) -> tuple[Filter, ...]:
-    if isinstance(conditions, (tuple, list)):
-        return tuple(as_filter(condition) for condition in conditions)
+    several = conditions if isinstance(conditions, (tuple, list)) else (conditions,)
     try:
-        return (as_filter(conditions),)
+        return tuple(as_filter(condition) for condition in several)
     except RegistrationError as error:
         raise RegistrationError(f"{where}: {error}") from None
+
+
+def _checked_filters(filters: Sequence[Condition], verb: str) -> tuple[Filter, ...]:
+    try:
+        return _conditions(filters, f"{verb}(...)")
+    except RegistrationError as error:
+        if len(filters) != 1 or not isfunction(filters[0]):
+            raise
+        raise RegistrationError(
+            f"{error} If {name_of(filters[0])} is the handler, write @router.{verb}() with "
+            "parentheses."
+        ) from None
 
 
 def _checked_table(table: str | None, where: str) -> str | None:
@@ -318,24 +333,46 @@ def _checked_table(table: str | None, where: str) -> str | None:
     raise RegistrationError(f"{where} takes a table's name, not an ARN or another value")
 
 
-def _same_table(outer: str | None, inner: str | None) -> str | None:
+def _same_table(outer: str | None, inner: str | None, what: str) -> str | None:
     if outer is not None and inner is not None and outer != inner:
         raise RegistrationError(
-            f"a route for table {inner!r} is inside of a router for table {outer!r}, "
-            "so it could never match"
+            f"{what} is for table {inner!r} inside of a router for table {outer!r}, "
+            "so it could never match: leave one of them out"
         )
     return inner if outer is None else outer
 
 
-def _checked_name(name: str | None) -> str | None:
+def _checked_ttl(ttl: bool | None, event_names: frozenset[EventName], owner: str) -> bool | None:
+    if ttl not in (None, True, False):
+        raise RegistrationError(f"ttl= of {owner} is True, False or None")
+    if ttl and event_names != {EventName.REMOVE}:
+        raise RegistrationError(
+            f"ttl=True of {owner} is true of no INSERT or MODIFY: name 'REMOVE' only"
+        )
+    return ttl
+
+
+def _refuse_unknown(options: Mapping[str, object], verb: str) -> None:
+    known = RouteOptions.__annotations__
+    for name in options:
+        if name not in known:
+            raise RegistrationError(
+                f"{verb}(...) has no option {name}=: it takes {', '.join(f'{k}=' for k in known)}, "
+                "and filters without a name"
+            )
+
+
+def _checked_name(name: str | None, owner: str) -> str | None:
     if name is None or (isinstance(name, str) and name.strip()):
         return name
-    raise RegistrationError("name= takes a text that is not empty")
+    raise RegistrationError(f"name= of {owner} takes a text that is not empty")
 
 
 def _checked_middleware(middleware: Sequence[Middleware], where: str) -> tuple[Middleware, ...]:
     if callable(middleware):
         raise RegistrationError(f"{where} takes a list: write [{name_of(middleware)}]")
+    if not isinstance(middleware, Sequence):
+        raise RegistrationError(f"{where} takes a list, got {type(middleware).__name__}")
     for layer in middleware:
         if not callable(layer):
             raise RegistrationError(f"{where}: {type(layer).__name__} is not callable")

@@ -73,7 +73,9 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    environment.pop("PYTHONUNBUFFERED", None)  # it would hide what a last flush runs into
+    return environment
 
 
 @contextmanager
