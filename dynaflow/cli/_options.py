@@ -1,0 +1,24 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+__all__ = ["AppDirectory", "AsJson", "Target"]
+
+Target: TypeAlias = Annotated[
+    str, typer.Argument(metavar="MODULE:APP", help="An App or a Router, as in shop:app.")
+]
+AppDirectory: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--app-dir",
+        exists=True,
+        file_okay=False,
+        help="Where to look for the module, before the installed packages.",
+    ),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

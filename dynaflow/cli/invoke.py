@@ -1,0 +1,125 @@
+"""``dynaflow invoke``: run one event as AWS Lambda would."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from dynaflow._host import Host
+from dynaflow.app import App
+from dynaflow.cli._exit import ExitCode, refuse
+from dynaflow.cli._options import AppDirectory, AsJson, Target
+from dynaflow.cli._output import logs_to_stderr, print_json, print_table, prints_to_stderr
+from dynaflow.cli._target import load_app
+from dynaflow.codec import decode_event
+from dynaflow.record import Batch, BatchResult, Outcome, Record, Status, Undecodable
+
+__all__ = ["invoke"]
+
+_COLUMNS = ("event", "sequence number", "route", "outcome", "ms")
+
+EventFile: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="EVENT.json",
+        help="A DynamoDB Streams event, as Lambda passes it; - reads it from stdin.",
+    ),
+]
+
+
+def invoke(
+    target: Target,
+    event_file: EventFile,
+    *,
+    as_json: AsJson = False,
+    app_directory: AppDirectory = Path(),
+) -> None:
+    """Run an event through an App, and print what Lambda would be answered.
+
+    The handlers really run. The answer is that under ReportBatchItemFailures.
+    Exits with 1 if a record is not done.
+    """
+    event = _read(event_file)
+    with prints_to_stderr():
+        app = load_app(target, app_directory)
+        batch = Batch(*decode_event(event))
+        with logs_to_stderr():
+            result = _process(app, batch)
+    report = [_report(record, result) for record in batch.records]
+    if as_json:
+        print_json({"records": report, "answer": _answer(result)})
+    else:
+        print_table(_COLUMNS, [row for entry in report for row in _rows(entry)])
+        sys.stdout.write(json.dumps(_answer(result)) + "\n")
+    if result.failed is not None:
+        raise typer.Exit(ExitCode.RECORDS_FAILED)
+
+
+def _read(path: Path) -> Any:
+    name = "stdin" if str(path) == "-" else str(path)
+    try:
+        raw = sys.stdin.buffer.read() if name == "stdin" else path.read_bytes()
+        return json.loads(raw)
+    except OSError as error:
+        refuse(f"{name} cannot be read: {error.strerror}", ExitCode.USAGE)
+    except UnicodeDecodeError:
+        refuse(f"{name} is not JSON: it is not UTF-8 text", ExitCode.USAGE)
+    except (ValueError, RecursionError) as error:
+        refuse(f"{name} is not JSON: {error}", ExitCode.USAGE)
+
+
+def _process(app: App, batch: Batch) -> BatchResult:
+    host = Host(app)
+    try:
+        return host.process(batch)
+    finally:
+        host.close()
+
+
+def _answer(result: BatchResult) -> dict[str, Any]:
+    if result.failed is None:
+        return {"batchItemFailures": []}
+    return {"batchItemFailures": [{"itemIdentifier": result.failed.sequence_number}]}
+
+
+def _report(record: Record | Undecodable, result: BatchResult) -> dict[str, Any]:
+    calls = [_call(outcome) for outcome in result.outcomes if outcome.record is record]
+    failed = any(call["status"] == Status.FAILED.value for call in calls)
+    is_done = all(other is not record for other in result.not_done)
+    status = Status.DONE if is_done else Status.FAILED if failed else Status.NOT_DONE
+    return {
+        "eventName": record.event_name.value if isinstance(record, Record) else None,
+        "sequenceNumber": record.sequence_number,
+        "status": status.value,
+        "calls": calls,
+    }
+
+
+def _call(outcome: Outcome) -> dict[str, Any]:
+    error = outcome.error
+    return {
+        "route": outcome.route,
+        "status": outcome.status.value,
+        "error": None if error is None else type(error).__name__,
+        "milliseconds": round(outcome.duration * 1000, 1),
+    }
+
+
+def _rows(entry: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return one row per call of a record; one for a record that nothing was called for."""
+    start = (entry["eventName"] or "unreadable", entry["sequenceNumber"])
+    if not entry["calls"]:
+        return [(*start, "none matches" if entry["status"] == "done" else "", entry["status"], "")]
+    return [
+        (
+            *start,
+            call["route"] or "",
+            call["status"] + (f": {call['error']}" if call["error"] else ""),
+            f"{call['milliseconds']:.1f}",
+        )
+        for call in entry["calls"]
+    ]

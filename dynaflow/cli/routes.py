@@ -1,0 +1,66 @@
+"""``dynaflow routes``: what an App listens to."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from dynaflow._binding import is_async
+from dynaflow.cli._options import AppDirectory, AsJson, Target
+from dynaflow.cli._output import print_json, print_table, prints_to_stderr
+from dynaflow.cli._target import load_app
+from dynaflow.record import EventName
+from dynaflow.routing import Route
+
+__all__ = ["routes"]
+
+_COLUMNS = ("route", "events", "table", "filters", "parameters", "kind")
+
+
+def routes(
+    target: Target, *, as_json: AsJson = False, app_directory: AppDirectory = Path()
+) -> None:
+    """Print the routes of an App, in the order in which they are called."""
+    with prints_to_stderr():
+        app = load_app(target, app_directory)
+    described = [_described(route) for route in app.routes]
+    if as_json:
+        print_json(described)
+    else:
+        print_table(_COLUMNS, [_row(route) for route in described])
+
+
+def _described(route: Route) -> dict[str, Any]:
+    parameters = inspect.signature(route.handler).parameters.values()
+    return {
+        "name": route.name,
+        "events": [name.value for name in EventName if name in route.event_names],
+        "table": route.table,
+        "ttl": route.ttl,
+        "filters": [repr(condition) for condition in route.filters],
+        "parameters": {p.name: _annotation(p.annotation) for p in parameters},
+        "async": is_async(route.handler),
+    }
+
+
+def _row(route: dict[str, Any]) -> tuple[str, ...]:
+    ttl = {True: " (TTL only)", False: " (not TTL)", None: ""}[route["ttl"]]
+    parameters = route["parameters"].items()
+    return (
+        route["name"],
+        " ".join(route["events"]) + ttl,
+        route["table"] or "any",
+        ", ".join(route["filters"]) or "none",
+        ", ".join(f"{name}: {kind}" if kind else name for name, kind in parameters),
+        "async" if route["async"] else "sync",
+    )
+
+
+def _annotation(annotation: Any) -> str | None:
+    """Return an annotation as it is written; None if there is none."""
+    if annotation is inspect.Parameter.empty:
+        return None
+    if isinstance(annotation, str):
+        return annotation
+    return annotation.__name__ if inspect.isclass(annotation) else str(annotation)

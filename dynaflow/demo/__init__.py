@@ -1,0 +1,1 @@
+"""The small shop that ``dynaflow demo`` runs."""
