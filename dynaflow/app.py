@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from inspect import isasyncgenfunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from dynaflow._checks import checked_middleware, checked_sequence
 from dynaflow._table import compile_routes
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Plan, make_plan
@@ -61,18 +62,17 @@ class App:
         observers: Sequence[Observer] = (),
     ) -> None:
         _check_options(routers, concurrency, threads, failure_policy, lifespan)
+        layers = checked_middleware(middleware, "App(middleware=...)")
         self.concurrency = concurrency
         self._stop_on_failure = failure_policy == "stop"
         self._lifespan = lifespan
         self._is_open = False
-        self._observers = tuple(observers)
+        self._observers = checked_sequence(observers, "App(observers=...)")
         self._threads = Threads(threads)
         self._lost = LostCalls()
         self._runner: Runner | None = None
         routes = flatten(routers)
-        self._table = compile_routes(
-            routes, middleware=tuple(middleware), in_thread=self._call_in_thread
-        )
+        self._table = compile_routes(routes, middleware=layers, in_thread=self._call_in_thread)
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -247,5 +247,5 @@ def _check_options(
         raise RegistrationError(
             "lifespan= is a generator function: decorate it with @asynccontextmanager"
         )
-    if lifespan is not None and not callable(lifespan):
+    if lifespan is not None and (not callable(lifespan) or iscoroutinefunction(lifespan)):
         raise RegistrationError("lifespan= takes a function that returns an async context manager")

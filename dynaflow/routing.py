@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from inspect import isfunction
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
 from dynaflow._binding import check_signature
+from dynaflow._checks import (
+    Condition,
+    checked_conditions,
+    checked_events,
+    checked_filters,
+    checked_middleware,
+    checked_name,
+    checked_table,
+    checked_ttl,
+    name_of,
+    same_table,
+)
 from dynaflow.errors import RegistrationError
-from dynaflow.filters import Filter, as_filter
+from dynaflow.filters import Filter
 from dynaflow.middleware import Middleware
-from dynaflow.record import EventName, Record
+from dynaflow.record import EventName
 
 __all__ = ["Condition", "Match", "Route", "RouteOptions", "Router", "flatten"]
 
-Condition: TypeAlias = Filter | Callable[[Record], bool]
 Match: TypeAlias = Literal["all", "first"]
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -88,10 +95,10 @@ class Router:
             raise RegistrationError(
                 f"match={match!r} is unknown: write match='all' or match='first'"
             )
-        self._table = _checked_table(table, "Router(table=...)")
+        self._table = checked_table(table, "Router(table=...)")
         self._match = match
-        self._when = _conditions(when, "Router(when=...)")
-        self._middleware = _checked_middleware(middleware, "Router(middleware=...)")
+        self._when = checked_conditions(when, "Router(when=...)")
+        self._middleware = checked_middleware(middleware, "Router(middleware=...)")
         self._entries: list[Route | Router] = []
         self._unapplied: dict[object, str] = {}
         self._frozen = False
@@ -141,7 +148,7 @@ class Router:
             when: a filter, or several.
             options: see ``RouteOptions``.
         """
-        return self._decorator("on", names, _conditions(when, "on(when=...)"), options)
+        return self._decorator("on", names, checked_conditions(when, "on(when=...)"), options)
 
     def add_route(
         self,
@@ -161,15 +168,15 @@ class Router:
         """
         self._refuse_if_frozen()
         check_signature(handler)
-        names, owner = _event_names(event_names), name_of(handler)
+        names, owner = checked_events(event_names), name_of(handler)
         route = Route(
-            name=_checked_name(name, owner) or owner,
+            name=checked_name(name, owner) or owner,
             event_names=names,
             handler=handler,
-            filters=_conditions(filters, f"a filter of {owner}"),
-            table=_checked_table(table, f"table= of {owner}"),
-            ttl=_checked_ttl(ttl, names, owner),
-            middleware=_checked_middleware(middleware, f"middleware= of {owner}"),
+            filters=checked_conditions(filters, f"a filter of {owner}"),
+            table=checked_table(table, f"table= of {owner}"),
+            ttl=checked_ttl(ttl, names, owner),
+            middleware=checked_middleware(middleware, f"middleware= of {owner}"),
         )
         self._entries.append(route)
 
@@ -208,8 +215,8 @@ class Router:
         ttl: bool | None = None,
     ) -> Callable[[H], H]:
         self._refuse_if_frozen()
-        conditions = _checked_filters(filters, verb)
-        names = _event_names(event_names)
+        conditions = checked_filters(filters, verb)
+        names = checked_events(event_names)
         _refuse_unknown(options, verb)
         token = object()
         self._unapplied[token] = f"{verb}({', '.join(map(repr, conditions))})"
@@ -251,7 +258,7 @@ def _collect(
         )
     when = (*when, *router._when)
     middleware = (*middleware, *router._middleware)
-    table = _same_table(table, router._table, "a router")
+    table = same_table(table, router._table, "a router")
     if group is None and router._match == "first":
         group = len(routes)  # unique: no other group starts at this index
     for entry in router._entries:
@@ -261,95 +268,11 @@ def _collect(
             route = replace(
                 entry,
                 filters=(*when, *entry.filters),
-                table=_same_table(table, entry.table, entry.name),
+                table=same_table(table, entry.table, entry.name),
                 middleware=(*middleware, *entry.middleware),
                 group=group,
             )
             routes.append(route)
-
-
-def name_of(handler: Callable[..., Any]) -> str:
-    """Return import path and qualified name of a handler, ``__main__`` resolved to its module."""
-    function: Any = handler
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not hasattr(function, "__qualname__"):
-        function = type(function)
-    module = getattr(function, "__module__", None) or "unknown"
-    if module == "__main__":
-        module = _main_module()
-    return f"{module}.{function.__qualname__}"
-
-
-def _main_module() -> str:
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return str(spec.name).removesuffix(".__main__")
-    file = getattr(main, "__file__", None)
-    return Path(file).stem if file else "__main__"
-
-
-def _event_names(names: Iterable[str]) -> frozenset[EventName]:
-    known = {name.value: name for name in EventName}
-    names = (names,) if isinstance(names, str) else tuple(names)
-    for name in names:
-        if not isinstance(name, str) or name not in known:
-            shown = repr(name) if isinstance(name, str) else type(name).__name__
-            raise RegistrationError(
-                f"{shown} is no event name: write 'INSERT', 'MODIFY' or 'REMOVE'"
-                " (filters go into when=)"
-            )
-    if not names:
-        raise RegistrationError("no event name: write on('INSERT', 'MODIFY') or on_any()")
-    return frozenset(known[name] for name in names)
-
-
-def _conditions(conditions: Condition | Iterable[Condition], where: str) -> tuple[Filter, ...]:
-    several = conditions if isinstance(conditions, (tuple, list)) else (conditions,)
-    try:
-        return tuple(as_filter(condition) for condition in several)
-    except RegistrationError as error:
-        raise RegistrationError(f"{where}: {error}") from None
-
-
-def _checked_filters(filters: Sequence[Condition], verb: str) -> tuple[Filter, ...]:
-    try:
-        return _conditions(filters, f"{verb}(...)")
-    except RegistrationError as error:
-        if len(filters) != 1 or not isfunction(filters[0]):
-            raise
-        raise RegistrationError(
-            f"{error} If {name_of(filters[0])} is the handler, write @router.{verb}() with "
-            "parentheses."
-        ) from None
-
-
-def _checked_table(table: str | None, where: str) -> str | None:
-    if table is None or (
-        isinstance(table, str) and table and "/" not in table and ":" not in table
-    ):
-        return table
-    raise RegistrationError(f"{where} takes a table's name, not an ARN or another value")
-
-
-def _same_table(outer: str | None, inner: str | None, what: str) -> str | None:
-    if outer is not None and inner is not None and outer != inner:
-        raise RegistrationError(
-            f"{what} is for table {inner!r} inside of a router for table {outer!r}, "
-            "so it could never match: leave one of them out"
-        )
-    return inner if outer is None else outer
-
-
-def _checked_ttl(ttl: bool | None, event_names: frozenset[EventName], owner: str) -> bool | None:
-    if ttl not in (None, True, False):
-        raise RegistrationError(f"ttl= of {owner} is True, False or None")
-    if ttl and event_names != {EventName.REMOVE}:
-        raise RegistrationError(
-            f"ttl=True of {owner} is true of no INSERT or MODIFY: name 'REMOVE' only"
-        )
-    return ttl
 
 
 def _refuse_unknown(options: Mapping[str, object], verb: str) -> None:
@@ -360,20 +283,3 @@ def _refuse_unknown(options: Mapping[str, object], verb: str) -> None:
                 f"{verb}(...) has no option {name}=: it takes {', '.join(f'{k}=' for k in known)}, "
                 "and filters without a name"
             )
-
-
-def _checked_name(name: str | None, owner: str) -> str | None:
-    if name is None or (isinstance(name, str) and name.strip()):
-        return name
-    raise RegistrationError(f"name= of {owner} takes a text that is not empty")
-
-
-def _checked_middleware(middleware: Sequence[Middleware], where: str) -> tuple[Middleware, ...]:
-    if callable(middleware):
-        raise RegistrationError(f"{where} takes a list: write [{name_of(middleware)}]")
-    if not isinstance(middleware, Sequence):
-        raise RegistrationError(f"{where} takes a list, got {type(middleware).__name__}")
-    for layer in middleware:
-        if not callable(layer):
-            raise RegistrationError(f"{where}: {type(layer).__name__} is not callable")
-    return tuple(middleware)

@@ -1,0 +1,147 @@
+"""Checks of what users hand to routers and apps: each returns the value, or says what to write."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from inspect import isfunction
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from dynaflow.errors import RegistrationError
+from dynaflow.filters import Filter, as_filter
+from dynaflow.middleware import Middleware
+from dynaflow.record import EventName, Record
+
+__all__ = [
+    "Condition",
+    "checked_conditions",
+    "checked_events",
+    "checked_filters",
+    "checked_middleware",
+    "checked_name",
+    "checked_sequence",
+    "checked_table",
+    "checked_ttl",
+    "name_of",
+    "same_table",
+]
+
+Condition: TypeAlias = Filter | Callable[[Record], bool]
+
+
+def name_of(handler: Callable[..., Any]) -> str:
+    """Return import path and qualified name of a handler, ``__main__`` resolved to its module."""
+    function: Any = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not hasattr(function, "__qualname__"):
+        function = type(function)
+    module = getattr(function, "__module__", None) or "unknown"
+    if module == "__main__":
+        module = _main_module()
+    return f"{module}.{function.__qualname__}"
+
+
+def _main_module() -> str:
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else "__main__"
+
+
+def checked_events(names: Iterable[str]) -> frozenset[EventName]:
+    """Return event names as the enumeration."""
+    known = {name.value: name for name in EventName}
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            shown = repr(name) if isinstance(name, str) else type(name).__name__
+            raise RegistrationError(
+                f"{shown} is no event name: write 'INSERT', 'MODIFY' or 'REMOVE'"
+                " (filters go into when=)"
+            )
+    if not names:
+        raise RegistrationError("no event name: write on('INSERT', 'MODIFY') or on_any()")
+    return frozenset(known[name] for name in names)
+
+
+def checked_conditions(
+    conditions: Condition | Iterable[Condition], where: str
+) -> tuple[Filter, ...]:
+    """Return one filter, or several, as filters; ``where`` begins the error."""
+    several = conditions if isinstance(conditions, (tuple, list)) else (conditions,)
+    try:
+        return tuple(as_filter(condition) for condition in several)
+    except RegistrationError as error:
+        raise RegistrationError(f"{where}: {error}") from None
+
+
+def checked_filters(filters: Sequence[Condition], verb: str) -> tuple[Filter, ...]:
+    """Return the filters of a verb; a handler among them means forgotten parentheses."""
+    try:
+        return checked_conditions(filters, f"{verb}(...)")
+    except RegistrationError as error:
+        if len(filters) != 1 or not isfunction(filters[0]):
+            raise
+        raise RegistrationError(
+            f"{error} If {name_of(filters[0])} is the handler, write @router.{verb}() with "
+            "parentheses."
+        ) from None
+
+
+def checked_table(table: str | None, where: str) -> str | None:
+    """Return a ``table=``, a plain name or None."""
+    if table is None or (
+        isinstance(table, str) and table and "/" not in table and ":" not in table
+    ):
+        return table
+    raise RegistrationError(f"{where} takes a table's name, not an ARN or another value")
+
+
+def same_table(outer: str | None, inner: str | None, what: str) -> str | None:
+    """Return the table that a route is for, within a router for another or the same."""
+    if outer is not None and inner is not None and outer != inner:
+        raise RegistrationError(
+            f"{what} is for table {inner!r} inside of a router for table {outer!r}, "
+            "so it could never match: leave one of them out"
+        )
+    return inner if outer is None else outer
+
+
+def checked_ttl(ttl: bool | None, event_names: frozenset[EventName], owner: str) -> bool | None:
+    """Return a ``ttl=`` that the events can have."""
+    if ttl not in (None, True, False):
+        raise RegistrationError(f"ttl= of {owner} is True, False or None")
+    if ttl and event_names != {EventName.REMOVE}:
+        raise RegistrationError(
+            f"ttl=True of {owner} is true of no INSERT or MODIFY: name 'REMOVE' only"
+        )
+    return ttl
+
+
+def checked_name(name: str | None, owner: str) -> str | None:
+    """Return a ``name=``."""
+    if name is None or (isinstance(name, str) and name.strip()):
+        return name
+    raise RegistrationError(f"name= of {owner} takes a text that is not empty")
+
+
+def checked_middleware(middleware: Sequence[Middleware], where: str) -> tuple[Middleware, ...]:
+    """Return the layers of a ``middleware=``, each of them callable."""
+    return checked_sequence(middleware, where)
+
+
+def checked_sequence(callables: Sequence[Any], where: str) -> tuple[Any, ...]:
+    """Return a list of callables as a tuple."""
+    if callable(callables):
+        raise RegistrationError(f"{where} takes a list: write [{name_of(callables)}]")
+    if not isinstance(callables, Sequence):
+        raise RegistrationError(f"{where} takes a list, got {type(callables).__name__}")
+    for member in callables:
+        if not callable(member):
+            raise RegistrationError(f"{where}: {type(member).__name__} is not callable")
+    return tuple(callables)

@@ -1,0 +1,28 @@
+"""Where checkpoints are kept."""
+
+from __future__ import annotations
+
+from dynaflow.stores.memory import MemoryStore
+from dynaflow.stores.sqlite import SqliteStore
+
+__all__ = ["MemoryStore", "SqliteStore", "open_store"]
+
+
+def open_store(url: str) -> MemoryStore | SqliteStore:
+    """Return the checkpoint store that a URL names. Use it with ``async with``.
+
+    Args:
+        url: ``memory``, ``sqlite:///file`` (relative) or ``sqlite:////absolute/file``.
+
+    Raises:
+        ValueError: it is none of these; the message says what is.
+    """
+    if url == "memory":
+        return MemoryStore()
+    path = url.removeprefix("sqlite:///")
+    if path == url or not path or path == ":memory:" or "?" in path:
+        raise ValueError(
+            f"{url!r} names no checkpoint store. Write 'memory', 'sqlite:///file.db' or "
+            "'sqlite:////absolute/file.db'."
+        )
+    return SqliteStore(path)
