@@ -1,0 +1,214 @@
+"""The layers of docs/architecture.md, checked from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "dynaflow"
+
+# One total order: a file imports only from files above it. A folder's __init__ is its last file.
+ORDER = """
+errors values record codec
+_paths _conditions filters
+context middleware observe
+_models _binding _checks routing _table
+checkpoints source lineage
+engine/lost engine/fold engine/plan engine/lanes engine/work engine/slots engine/threads engine/run
+engine/__init__
+app
+_watchdog _loop _host aws_lambda
+sources/_client sources/dynamodb sources/memory sources/__init__
+stores/memory stores/sqlite stores/__init__
+poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
+poller/poller poller/__init__
+__init__
+testing/records testing/clock testing/client testing/__init__
+pytest_plugin
+demo/ledger demo/services demo/shop demo/emulator demo/traffic demo/show demo/run demo/__init__
+cli/_exit cli/_options cli/_output cli/_target
+cli/demo cli/invoke cli/routes cli/run cli/_commands cli/__init__
+__main__
+""".split()
+
+# Imports of our own inside functions, and why they are not at the top.
+LATE = {
+    ("_binding", "_models"): "pydantic is loaded only for routes that use a model",
+    ("app", "engine/run"): "anyio is loaded with the first batch that needs a loop",
+    ("app", "aws_lambda"): "the handler is made by its door, which knows the App",
+    ("cli/__init__", "cli/_commands"): "without typer and rich there is one line to say so",
+    ("pytest_plugin", "testing/__init__"): "pytest loads the plugin in projects that do not use it",
+    ("pytest_plugin", "__init__"): "as above",
+}
+
+# Doors do not import each other; what two of them share stands above the app.
+DOORS = {
+    "aws_lambda": ("_watchdog", "_loop", "_host", "aws_lambda"),
+    "sources": ("sources/",),
+    "stores": ("stores/",),
+    "poller": ("poller/",),
+}
+
+# Which file may know which library.
+LIBRARIES = {
+    "anyio": (
+        "engine/run",
+        "engine/slots",
+        "sources/",
+        "stores/",
+        "poller/",
+        "testing/",
+        "demo/",
+        "cli/run",
+    ),
+    "pydantic": ("_models", "demo/shop"),
+    "asyncio": (
+        "_loop",
+        "_host",
+        "sources/",
+        "stores/",
+        "poller/",
+        "testing/clock",
+        "demo/",
+        "cli/",
+    ),
+    "aioboto3": ("sources/", "demo/"),
+    "aiobotocore": ("sources/", "demo/"),
+    "botocore": ("sources/", "demo/"),
+    "moto": ("demo/emulator",),
+    "typer": ("cli/",),
+    "rich": ("cli/", "demo/show", "demo/run"),
+    "pytest": ("pytest_plugin",),
+    "snapshot_restore_py": ("aws_lambda",),
+    "trio": (),
+}
+
+
+def files() -> list[str]:
+    return [path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.py")]
+
+
+def imports_of(name: str) -> Iterator[tuple[str, bool]]:
+    """Yield what a file imports, as file names or libraries, and whether inside a function."""
+    tree = ast.parse((ROOT / f"{name}.py").read_text())
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from ((target, id(node) in inside) for target in _targets(alias.name, ()))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            names = tuple(alias.name for alias in node.names)
+            yield from (
+                (target, id(node) in inside) for target in _targets(node.module or "", names)
+            )
+
+
+def _targets(module: str, names: tuple[str, ...]) -> Iterator[str]:
+    head, *rest = module.split(".")
+    if head != "dynaflow":
+        yield head
+        return
+    path = "/".join(rest)
+    if path and (ROOT / f"{path}.py").exists():
+        yield path
+        return
+    for name in names:  # from a package: its files, or what its __init__ exports
+        inner = f"{path}/{name}" if path else name
+        init = f"{path}/__init__" if path else "__init__"
+        yield inner if (ROOT / f"{inner}.py").exists() else init
+
+
+def own(name: str) -> set[tuple[str, bool]]:
+    return {(target, late) for target, late in imports_of(name) if target in ORDER}
+
+
+def test_every_file_has_its_place_in_the_order() -> None:
+    assert sorted(files()) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_file_imports_only_from_files_above_it(name: str) -> None:
+    above = ORDER[: ORDER.index(name)]
+    allowed = {target for source, target in LATE if source == name}
+    if name == "app":
+        allowed.add("engine/run")
+    wrong = {target for target, late in own(name) if target not in above and target not in allowed}
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_inside_functions_are_listed_with_their_reason(name: str) -> None:
+    late = {(name, target) for target, inside in own(name) if inside}
+    assert late <= set(LATE)
+
+
+def test_no_listed_exception_is_out_of_use() -> None:
+    late = {(name, target) for name in ORDER for target, inside in own(name) if inside}
+    late |= {(name, target) for name in ("app", "pytest_plugin") for target, _ in own(name)}
+    assert set(LATE) <= late
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_doors_do_not_import_each_other(door: str) -> None:
+    others = [place for name, places in DOORS.items() if name != door for place in places]
+    for name in ORDER:
+        if name.startswith(DOORS[door]):
+            assert not [target for target, _ in own(name) if target.startswith(tuple(others))]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_is_known_only_where_it_belongs(library: str) -> None:
+    knowing = [name for name in ORDER if library in {target for target, _ in imports_of(name)}]
+    assert [name for name in knowing if not name.startswith(LIBRARIES[library])] == []
+
+
+def test_no_other_library_is_imported_anywhere() -> None:
+    known = set(LIBRARIES) | set(sys.stdlib_module_names) | set(ORDER)
+    assert {target for name in ORDER for target, _ in imports_of(name)} <= known
+
+
+HEAVY = ("anyio", "asyncio", "boto3", "botocore", "aioboto3", "pydantic", "rich", "trio", "typer")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import dynaflow",
+        "import dynaflow.pytest_plugin",
+        "from dynaflow import App, Router\n"
+        "router = Router()\n"
+        "@router.on_any()\n"
+        "def handler(new: dict | None) -> None: ...\n"
+        "image = {'id': {'S': '1'}}\n"
+        "stream = {'SequenceNumber': '1', 'Keys': image, 'NewImage': image}\n"
+        "record = {'eventName': 'INSERT', 'eventSource': 'aws:dynamodb', 'dynamodb': stream}\n"
+        "answer = App(router).lambda_handler()({'Records': [record]})\n"
+        "assert answer == {'batchItemFailures': []}\n",
+    ],
+    ids=["import", "plugin", "a whole invocation of sync handlers"],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(script: str) -> None:
+    check = f"{script}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    ran = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert ran.stdout == "[]\n"
+
+
+FORBIDDEN = ("eval(", "exec(", "pickle", "marshal.", "yaml.load", "__import__")
+
+
+@pytest.mark.parametrize("word", FORBIDDEN)
+def test_nothing_turns_data_into_code(word: str) -> None:
+    assert [name for name in ORDER if word in (ROOT / f"{name}.py").read_text()] == []

@@ -1,0 +1,130 @@
+"""What type checkers see of the public names. Never run: mypy and pyright read it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+from pydantic import BaseModel
+
+from dynaflow import (
+    App,
+    Batch,
+    BatchResult,
+    Call,
+    F,
+    HandlerContext,
+    Image,
+    Process,
+    Record,
+    Router,
+    Undecodable,
+    added,
+    changed,
+    crossed,
+    removed,
+)
+from dynaflow.filters import Filter
+from dynaflow.testing import AsyncStream, Stream, TestClient
+
+
+class Order(BaseModel):
+    id: str
+    total: int
+
+
+@dataclass
+class Line:
+    sku: str
+
+
+def is_big(record: Record) -> bool:
+    return record.new is not None and record.new["total"] > 100
+
+
+router = Router(table="orders", when=F.keys.pk.startswith("ORDER#"), match="first")
+
+
+@router.on_modify(changed("status", to="paid") & ~F.old.gift.exists(), is_big)
+async def ship(old: Order, new: Order) -> int:
+    return new.total - old.total
+
+
+@router.on_insert(F.new["weird.name"] == 1, F.new.lines[0].sku.is_in(["a", "b"]), name="index")
+def index(new: Line, record: Record, context: HandlerContext) -> str:
+    return context.route
+
+
+@router.on_remove(ttl=False, table="orders")
+def gone(old: Image | None, keys: dict[str, Any]) -> None: ...
+
+
+@router.on("INSERT", "REMOVE", when=[added("a"), removed("b") | crossed("c", above=1)])
+async def either(new: Order | None) -> None: ...
+
+
+# A decorator gives back the very type of the handler.
+async def check_handlers(order: Order) -> None:
+    assert_type(await ship(order, order), int)
+    assert_type(index(Line("a"), record(), context()), str)
+
+
+def record() -> Record: ...  # type: ignore[empty-body]  # only its type is of interest
+
+
+def context() -> HandlerContext: ...  # type: ignore[empty-body]  # as above
+
+
+def check_filters() -> None:
+    assert_type(F.new.status == "paid", Filter)
+    assert_type(F.new.total > F.old.total, Filter)
+    assert_type(F.new.total.between(1, 2), Filter)
+    assert_type(changed("status", was=None, to="x"), Filter)
+    assert_type(~(F.new.a.exists() | is_big), Filter)
+
+
+def check_record(record: Record) -> None:
+    assert_type(record.new, Image | None)
+    assert_type(record.keys, Image)
+    assert_type(record.keys.to_dict(), dict[str, Any])
+    assert_type(record.position, int)
+
+
+async def middleware(call: Call, call_next: Process) -> None:
+    assert_type(call.record, Record)
+    await call_next(call)
+
+
+@asynccontextmanager
+async def lifespan(app: App) -> AsyncIterator[None]:
+    yield
+
+
+app = App(router, middleware=[middleware], lifespan=lifespan, failure_policy="stop")
+lambda_handler = app.lambda_handler(report_batch_item_failures=True)
+
+
+async def check_process(batch: Batch) -> None:
+    result = await app.process(batch, may_start=lambda: True, on_progress=print)
+    assert_type(result, BatchResult)
+    assert_type(result.failed, Record | Undecodable | None)
+
+
+def check_client() -> None:
+    with TestClient(app, keys=("id",)) as stream:
+        assert_type(stream, Stream)
+        assert_type(stream.insert({"id": "1"}), BatchResult)
+
+
+async def check_async_client() -> None:
+    async with TestClient(router) as stream:
+        assert_type(stream, AsyncStream)
+        assert_type(await stream.modify(old={"id": "1"}, new={"id": "1"}), BatchResult)
+
+
+def check_refusals() -> None:
+    Router(match="last")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a typo
+    router.on_insert(tabel="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # a typo
+    App(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # no router
