@@ -103,7 +103,8 @@ async def test_the_makespan_stays_near_the_bound_whatever_the_lanes_look_like(
 
 async def test_calls_of_an_item_never_overlap_and_keep_the_order_of_the_stream() -> None:
     watch = Watch({"slow": 0.5, "fast": 0.001})
-    await app_of(watch).process(batch_of(["slow", "fast", "fast", "slow", "fast", "slow"]))
+    items = ["slow", "fast", "fast", "slow", "fast", "slow"]
+    assert (await app_of(watch).process(batch_of(items))).failed is None
     assert watch.order_of("slow") == [0, 3, 5]
     assert watch.order_of("fast") == [1, 2, 4]
     assert watch.ended[-1] == ("slow", 5)
@@ -228,8 +229,9 @@ async def test_keys_that_are_equal_by_value_share_a_lane() -> None:
     ]
     raws[1]["dynamodb"]["Keys"] = {"n": {"N": "1.0"}}
     watch = Watch(0.01)
-    await app_of(watch).process(Batch(decode_records(raws, "arn")))
+    result = await app_of(watch).process(Batch(decode_records(raws, "arn")))
     assert watch.peak == 1
+    assert result.failed is None
 
 
 # -- deadlines ------------------------------------------------------------------------------------
