@@ -19,7 +19,8 @@ _paths _conditions filters
 context middleware observe
 _models _binding _checks routing _table
 checkpoints source lineage
-engine/lost engine/fold engine/plan engine/lanes engine/work engine/slots engine/threads engine/run
+engine/lost engine/fold engine/plan engine/lanes engine/work engine/slots engine/threads engine/bridge
+engine/run
 engine/__init__
 app
 _watchdog _loop _host aws_lambda
@@ -57,6 +58,7 @@ DOORS = {
 # Which file may know which library.
 LIBRARIES = {
     "anyio": (
+        "engine/bridge",
         "engine/run",
         "engine/slots",
         "sources/",

@@ -12,14 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import anyio
-from anyio.lowlevel import checkpoint, current_token
+from anyio.lowlevel import checkpoint
 
+from dynaflow.engine.bridge import in_thread, teller
 from dynaflow.engine.lanes import Lanes
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Lane
@@ -31,7 +31,6 @@ from dynaflow.middleware import Call
 __all__ = ["Runner"]
 
 Kind: TypeAlias = Literal["loop", "thread"]
-_T = TypeVar("_T")
 
 _BREATH = 0.02  # seconds of calls that never suspend, after which other tasks get a turn
 _AHEAD = 2  # workers of a kind that may be starting at a time: their number doubles
@@ -79,7 +78,7 @@ class Runner:
         holder = _crew.get(call)
         await self.thread_slots.acquire(holder)
         try:
-            return await _in_thread(self.threads, function, left=self._lost_until_back(call))
+            return await in_thread(self.threads, function, left=self._lost_until_back(call))
         finally:
             self.thread_slots.release(holder)
 
@@ -116,7 +115,7 @@ class _Crew:
     async def _await_lost_call(self, lane: Lane) -> None:
         """Let a held lane start once the lost call on its item is back, if that is in time."""
         free = anyio.Event()
-        self._work.lost.tell_when_free(lane.key, partial(_teller(), free.set))
+        self._work.lost.tell_when_free(lane.key, partial(teller(), free.set))
         with anyio.move_on_after(self._work.gate.seconds_open()) as in_time:
             await free.wait()
         if not in_time.cancelled_caught:
@@ -183,7 +182,7 @@ class _Crew:
         try:
             self._hire_more("thread", self._work.in_threads, self._thread_worker)
             function = partial(drain, self._work, lowest=lowest, leave_early=self._thread_is_wanted)
-            await _in_thread(self._runner.threads, function)
+            await in_thread(self._runner.threads, function)
         finally:
             self._alive["thread"] -= 1
             self._runner.thread_slots.release(self)
@@ -253,52 +252,6 @@ class _Crew:
                 if _is_cancelled():
                     raise
             task.uncancel()
-
-
-async def _in_thread(
-    threads: Threads,
-    function: Callable[[], _T],
-    *,
-    left: Callable[[Future[_T]], None] | None = None,
-) -> _T:
-    """Run a function in a worker thread; if this wait is cancelled, its result is dropped.
-
-    Args:
-        threads: where to run it.
-        function: what to run.
-        left: told that the wait was cancelled while the function runs.
-    """
-    tell = _teller()
-    ended = anyio.Event()
-    thread: Future[_T] = Future()
-
-    def run() -> None:
-        try:
-            thread.set_result(function())
-        except BaseException as error:  # raised again below, where the function was called
-            thread.set_exception(error)
-        tell(ended.set)
-
-    threads.start(run)
-    try:
-        await ended.wait()
-    except anyio.get_cancelled_exc_class():
-        if left is not None:
-            left(thread)
-        raise
-    return thread.result()
-
-
-def _teller() -> Callable[[Callable[[], object]], None]:
-    """Return what makes the current loop call something, safe to use from other threads."""
-    loop: Any = current_token().native_token
-    soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio or trio
-
-    def tell(function: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the loop has been closed: nobody waits
-            soon(function)
-
-    return tell
 
 
 def _is_engines_own(error: BaseException) -> bool:

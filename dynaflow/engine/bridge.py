@@ -1,0 +1,63 @@
+"""Between an event loop and worker threads, on asyncio and trio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import anyio
+from anyio.lowlevel import current_token
+
+from dynaflow.engine.threads import Threads
+
+__all__ = ["in_thread", "teller"]
+
+_T = TypeVar("_T")
+
+
+async def in_thread(
+    threads: Threads,
+    function: Callable[[], _T],
+    *,
+    left: Callable[[Future[_T]], None] | None = None,
+) -> _T:
+    """Run a function in a worker thread; if this wait is cancelled, its result is dropped.
+
+    Args:
+        threads: where to run it.
+        function: what to run.
+        left: told that the wait was cancelled while the function runs.
+    """
+    tell = teller()
+    ended = anyio.Event()
+    thread: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            thread.set_result(function())
+        except BaseException as error:  # raised again below, where the function was called
+            thread.set_exception(error)
+        tell(ended.set)
+
+    threads.start(run)
+    try:
+        await ended.wait()
+    except anyio.get_cancelled_exc_class():
+        if left is not None:
+            left(thread)
+        raise
+    return thread.result()
+
+
+def teller() -> Callable[[Callable[[], object]], None]:
+    """Return what makes the current loop call something, safe to use from other threads."""
+    loop: Any = current_token().native_token
+    soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio or trio
+
+    def tell(function: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits
+            soon(function)
+
+    return tell
