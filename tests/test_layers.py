@@ -19,9 +19,8 @@ _paths _conditions filters
 context middleware observe
 _models _binding _checks routing _table
 checkpoints source lineage
-engine/lost engine/fold engine/plan engine/lanes engine/work engine/slots engine/threads engine/bridge
-engine/run
-engine/__init__
+engine/lost engine/fold engine/plan engine/lanes engine/work engine/slots
+engine/threads engine/bridge engine/run engine/__init__
 app
 _watchdog _loop _host aws_lambda
 sources/_client sources/dynamodb sources/memory sources/__init__

@@ -93,6 +93,23 @@ def test_a_thread_that_answers_within_the_patience_comes_before_the_jump() -> No
     assert run_virtual(main, patience=5) == 0
 
 
+def test_threads_that_were_there_before_do_not_slow_the_clock_down() -> None:
+    async def main() -> None:
+        for _ in range(1000):
+            await anyio.sleep(1)
+
+    end = threading.Event()
+    other = threading.Thread(target=end.wait)
+    other.start()
+    try:
+        started = time.monotonic()
+        run_virtual(main, patience=0.1)
+        assert time.monotonic() - started < 10
+    finally:
+        end.set()
+        other.join()
+
+
 def test_a_deadlock_is_an_error_and_not_a_hanging_test() -> None:
     with pytest.raises(RuntimeError, match="every task waits"):
         run_virtual(asyncio.Event().wait)

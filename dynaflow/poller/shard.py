@@ -184,9 +184,9 @@ class ShardPoller:
             else:
                 await self._wait(result, deliveries)
             if self.not_done or self._shutdown.is_requested:
-                return False
-        self.records_done += len(records)
-        return True
+                break
+        self.records_done += len(records) - len(pending)
+        return not pending
 
     async def _process(self, records: Records, pending: Records) -> BatchResult:
         def on_progress(done: Record | Undecodable) -> None:

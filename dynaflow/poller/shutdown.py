@@ -107,7 +107,8 @@ def stop_on_signals(
         yield shutdown
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # None: it was not set from Python, and cannot be.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _cut(scope: anyio.CancelScope, grace: float) -> None:

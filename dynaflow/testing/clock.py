@@ -3,9 +3,9 @@
 The clock stands still while anything can run, and jumps to the next timer when nothing can. So a
 test of a minute of back-off takes milliseconds, and the times in it are exact.
 
-Work outside of the loop (threads, sockets) takes real time, which this clock cannot know. While
-another thread is alive or a socket is registered, the loop gives it ``patience`` real seconds
-before every jump. Within ``loop.outside_work()`` it never jumps.
+Work outside of the loop (threads, sockets) takes real time, which this clock cannot know. While a
+thread is alive that was started after the loop was made, or a socket is registered, the loop gives
+it ``patience`` real seconds before every jump. Within ``loop.outside_work()`` it never jumps.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._now = 0.0
         self._patience = patience
         self._outside_work = 0
+        self._others_threads = frozenset(threading.enumerate())
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
@@ -71,7 +72,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Return how many real seconds to wait before the jump; None for as long as it takes."""
         if self._outside_work:
             return None
-        if sockets or threading.active_count() > 1:
+        if sockets or not self._others_threads.issuperset(threading.enumerate()):
             return None if until_next_timer is None else self._patience
         if until_next_timer is None:
             raise RuntimeError(

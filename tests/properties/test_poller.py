@@ -184,7 +184,7 @@ class CheckingStore(MemoryStore):
         await super().save(application, stream_arn, shard_id, checkpoint)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_nothing_is_lost_nor_early_whatever_fails_and_dies(plan: Plan) -> None:
     run_virtual(Run(plan).run)
