@@ -18,6 +18,7 @@ import pytest
 from dynaflow import App, Batch, BatchResult, Call, Deadline, Image, Process, Router, Status
 from dynaflow._host import Host
 from dynaflow.errors import ThreadsExhausted
+from dynaflow.observe import CallEnded, Event
 from tests.support.batches import batch_of, step_of
 
 Run = Callable[[App, Batch], BatchResult]
@@ -215,14 +216,21 @@ def test_a_held_item_starts_as_soon_as_its_lost_thread_is_back(run: Run) -> None
     assert hanging.called == [0, 1, 0]
 
 
-def test_the_result_of_a_lost_thread_touches_no_later_batch(run: Run) -> None:
+def test_the_result_of_a_lost_thread_is_dropped_and_shown_to_nobody(run: Run) -> None:
     hanging = Hanging()
-    app = app_of(hanging, threads=4)
+    seen: list[tuple[int, Status]] = []
+
+    def observer(event: Event) -> None:
+        if isinstance(event, CallEnded):
+            seen.append((step_of(event.outcome.record), event.outcome.status))
+
+    app = app_of(hanging, threads=4, observers=[observer])
     first = run(app, batch_of(["hangs"], deadline=Deadline.after(0.2)))
     hanging.let_go.set()
-    assert hanging.back.wait(WAIT)
+    assert run(app, batch_of(["hangs", "hangs"])).failed is None  # waits for the thread to be back
     assert steps(first) == [0]
-    assert [o.status for o in first.outcomes if o.status is Status.DONE] == []
+    assert [outcome.status for outcome in first.outcomes] == [Status.NOT_DONE]
+    assert seen == [(0, Status.NOT_DONE), (0, Status.DONE), (1, Status.DONE)]
 
 
 def test_when_all_threads_are_lost_the_app_says_that_the_process_must_end(run: Run) -> None:
@@ -240,7 +248,8 @@ def test_a_hanging_thread_does_not_keep_the_process_from_ending() -> None:
     script = (
         "import threading\n"
         "from dynaflow import App, Deadline, Router\n"
-        "from tests.support.batches import batch_of\n"
+        "from dynaflow.observe import CallEnded, Event
+from tests.support.batches import batch_of\n"
         "from dynaflow._host import Host\n"
         "router = Router()\n"
         "@router.on_any()\n"
