@@ -248,8 +248,7 @@ def test_a_hanging_thread_does_not_keep_the_process_from_ending() -> None:
     script = (
         "import threading\n"
         "from dynaflow import App, Deadline, Router\n"
-        "from dynaflow.observe import CallEnded, Event
-from tests.support.batches import batch_of\n"
+        "from tests.support.batches import batch_of\n"
         "from dynaflow._host import Host\n"
         "router = Router()\n"
         "@router.on_any()\n"
