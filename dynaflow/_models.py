@@ -54,18 +54,21 @@ def converter(annotation: Any, *, name: str, handler: str, route: str) -> Callab
 
 
 def _adapter(annotation: Any, where: str) -> TypeAdapter[Any]:
+    unfinished = RegistrationError(
+        f"{where}: its model refers to a type that is not there. Define that one at module level, "
+        "before App(...) is called."
+    )
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-    except (PydanticUserError, TypeError, NameError) as error:
+    except NameError:  # before pydantic 2.10
+        raise unfinished from None
+    except (PydanticUserError, TypeError) as error:
         text = str(error).splitlines()[0]  # the other lines are a link
         raise RegistrationError(f"{where}: pydantic cannot use its type: {text}") from None
     try:
         adapter.core_schema["type"]
     except PydanticUserError:  # else it would come with the first record
-        raise RegistrationError(
-            f"{where}: its model refers to a type that is not there. Define that one at module "
-            "level, before App(...) is called."
-        ) from None
+        raise unfinished from None
     return adapter
 
 

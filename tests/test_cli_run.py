@@ -156,7 +156,7 @@ def test_no_region_and_no_credentials_exit_with_4_and_the_remedy(
         (("--store", "redis://x"), "'redis://x' names no checkpoint store"),
         (("--application", ""), "--application is empty"),
         (("--from", "yesterday"), "yesterday"),
-        (("--grace", "-1"), "greater than or equal to 0"),
+        (("--grace", "-1"), "--grace"),
     ],
 )
 def test_an_option_that_cannot_work_exits_with_2(

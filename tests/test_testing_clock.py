@@ -42,7 +42,7 @@ def test_tasks_wake_in_the_order_of_their_times() -> None:
 
 def test_deadlines_are_exact() -> None:
     async def main() -> tuple[bool, float]:
-        with anyio.move_on_at(anyio.current_time() + 30) as scope:
+        with anyio.CancelScope(deadline=anyio.current_time() + 30) as scope:
             await anyio.sleep_forever()
         return scope.cancelled_caught, anyio.current_time()
 
