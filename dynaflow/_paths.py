@@ -50,12 +50,15 @@ class PathRef:
     Args:
         image: "new", "old" or "keys".
         segments: attribute names (str) and list indexes (int), outermost first.
+        quoted: whether the first name was written in brackets, and so is meant as it is, even if
+            a model has a field of a similar name.
     """
 
     image: ImageName
     segments: tuple[str | int, ...]
+    quoted: bool = field(default=False, compare=False)
 
-    def then(self, segment: object) -> PathRef:
+    def then(self, segment: object, *, quoted: bool = False) -> PathRef:
         """Return the path that goes one step further, into a map (str) or a list (int).
 
         Raises:
@@ -63,9 +66,10 @@ class PathRef:
         """
         if isinstance(segment, str) and segment:
             name = str.__str__(segment)  # an Enum's own __str__ would give its member's name
-            return PathRef(self.image, (*self.segments, name))
+            quoted = self.quoted if self.segments else quoted
+            return PathRef(self.image, (*self.segments, name), quoted)
         if type(segment) is int and segment >= 0 and self.segments:
-            return PathRef(self.image, (*self.segments, segment))
+            return PathRef(self.image, (*self.segments, segment), self.quoted)
         raise TypeError(
             f"{self!r}[...] takes the name of an attribute, which is not empty, or an index from 0 "
             "into a list"

@@ -168,13 +168,14 @@ def _refuse_misspelt(route: Route) -> None:
 def _check_spelling(condition: Filter, known: frozenset[str], route: Route) -> None:
     for path in condition.paths():
         name = path.segments[0] if path.segments else None
-        if not isinstance(name, str) or name in known:
+        if not isinstance(name, str) or name in known or path.quoted:
             continue
         for field in sorted(known):
             if _edits(name, field) <= min(2, (len(field) - 1) // 2):
                 raise RegistrationError(
                     f"the filter {condition!r} of {handler_name(route.handler)} reads {name!r}, "
-                    f"and its model has no such field. Did you mean {field!r}?"
+                    f"and its model has no such field. Did you mean {field!r}? "
+                    f"An attribute that the model leaves out is written F.{path.image}[{name!r}]."
                 )
 
 

@@ -78,10 +78,10 @@ class Path(Unfinished):
     def __getattr__(self, name: str) -> Path:
         if name.startswith("__"):
             raise AttributeError(f'{name} is Python\'s; an attribute is written {self!r}["{name}"]')
-        return self[name]
+        return Path(self.__ref__.then(name))
 
     def __getitem__(self, segment: str | int) -> Path:
-        return Path(self.__ref__.then(segment))
+        return Path(self.__ref__.then(segment, quoted=True))
 
     def __eq__(self, other: object) -> Filter:  # type: ignore[override]  # it makes a filter
         return _comparison(self, "==", other)

@@ -42,10 +42,18 @@ def takes_both(new: Order, old: Order) -> None: ...
 def test_a_filter_that_almost_names_a_field_is_refused(condition: Any, name: str) -> None:
     router = Router()
     router.on_modify(condition)(takes_both)
-    assert refusal(lambda: App(router)) == (
+    message = refusal(lambda: App(router))
+    assert message.startswith(
         f"the filter {condition!r} of takes_both reads {name!r}, and its model has no such field. "
-        "Did you mean 'total'?"
+        "Did you mean 'total'? An attribute that the model leaves out is written F."
     )
+    assert message.endswith(f"[{name!r}].")
+
+
+def test_a_name_in_brackets_is_meant_as_it_is() -> None:
+    router = Router()
+    router.on_modify(F.new["totla"] == 1, changed(F.new["total2"].nested))(takes_both)
+    App(router)
 
 
 def test_a_misspelt_filter_of_a_router_is_refused_too() -> None:
@@ -129,7 +137,7 @@ def test_the_fields_that_a_filter_may_misspell_are_those_of_the_model(
 
     handler.__annotations__ = {"new": annotation}
     router = Router()
-    router.on_insert(F.new[misspelt].exists())(handler)
+    router.on_insert(getattr(F.new, misspelt).exists())(handler)
     if field is None:
         assert len(App(router).routes) == 1
     else:
