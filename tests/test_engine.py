@@ -486,13 +486,14 @@ async def test_a_batch_whose_calls_hang_leaves_a_slot_to_the_others() -> None:
     assert watch.order_of("a") == [0]
 
 
-async def test_a_hot_batch_yields_to_one_that_has_nothing() -> None:
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_hot_batch_yields_to_one_that_has_nothing(*, shared: bool) -> None:
     watch = Watch(0.1)
     app = app_of(watch, concurrency=4)
     ended: list[str] = []
 
     async def run(name: str, batch: Batch) -> None:
-        await app.process(batch, shared=True)
+        await app.process(batch, shared=shared)
         ended.append(name)
 
     async with anyio.create_task_group() as group:

@@ -220,7 +220,7 @@ class _Crew:
         while job.at < len(job.routes):
             await self._run_route(lane)
             job.at += 1
-        if work.closed or not work.job_ended(lane):
+        if not work.job_ended(lane):
             return False
         lane.cursor += 1
         return lane.remaining > 0

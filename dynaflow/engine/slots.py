@@ -28,7 +28,7 @@ class Slots:
 
     async def acquire(self, holder: Hashable) -> None:
         """Take a slot as soon as one is free."""
-        if self._free and not self._waiting:
+        if self._free:  # then nobody waits: a slot that comes free is handed on at once
             self._take(holder)
             return
         turn = anyio.Event()
@@ -45,7 +45,7 @@ class Slots:
     def try_acquire(self, holder: Hashable, *, spare: bool) -> bool:
         """Take a further slot if one is to be had at once; return whether it was."""
         keep = 1 if spare and self._total > 1 and self._held[holder] else 0
-        if self._waiting or self._free <= keep:
+        if self._free <= keep:
             return False
         self._take(holder)
         return True
