@@ -1,0 +1,285 @@
+"""What the documents say is true: snippets run, transcripts are what is seen, links lead somewhere.
+
+A Python block that begins with the name of a file is that file; the other ones of a document are
+run in order, as one script. A console block is a transcript: each command is run, and what is shown
+below it must be what it prints. ``...`` leaves out lines, ``^C`` is the moment of that signal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.session
+import pytest
+import typer.main
+from botocore.validate import ParamValidator
+
+import dynaflow
+from dynaflow import errors, filters
+from dynaflow.cli._commands import commands
+from dynaflow.cli._exit import ExitCode
+from tests.support.command_line import Project
+from tests.support.documents import DOCUMENTS, ROOT, Command, Document
+
+README = Document("README.md")
+QUICKSTART = Document("docs/quickstart.md")
+
+_REGION = "eu-west-3"  # one that no other test uses: moto keeps all tables in one process
+_INSTALL = "python3 -m venv .venv && .venv/bin/pip install"
+
+# Shell lines that are not run here, and why. Any other text of them is an error.
+_NOT_RUN = {
+    f"{_INSTALL} -q '.[demo]' && .venv/bin/dynaflow demo": "installs; .ci/run takes it from here",
+    f"{_INSTALL} -q -e '.[test]' && .venv/bin/pytest -q": "installs; .ci/run takes it from here",
+    "uv run --extra demo dynaflow demo": "installs, with a tool that may not be there",
+    "uv run --extra test pytest -q": "installs, with a tool that may not be there",
+    f"{_INSTALL} '.[aws,cli]' pytest && . .venv/bin/activate": "installs",
+}
+
+_TOOLS = {
+    "dynaflow": ("-m", "dynaflow"),
+    # The plugin is loaded by itself only where dynaflow is installed.
+    "pytest": ("-m", "pytest", "-p", "dynaflow.pytest_plugin", "-p", "no:cacheprovider"),
+    "python": (),
+}
+
+
+class Desk:
+    """A reader's directory, with what the document tells him to save.
+
+    Args:
+        document: what he reads.
+        directory: where he is.
+    """
+
+    def __init__(self, document: Document, directory: Path) -> None:
+        self._document = document
+        self._directory = directory
+        self._project = Project(directory)
+        if document.path.startswith("examples/"):  # these speak from the top of the repository
+            shutil.copytree(ROOT / "examples", directory / "examples")
+        for name, text in document.files.items():
+            (directory / name).write_text(text, encoding="utf-8")
+
+    def follow(self, command: Command) -> None:
+        """Run a command, and check what it prints."""
+        if "--table" in command.words and "table.py" not in self._document.files:
+            self.run_python(QUICKSTART.files["table.py"], name="table.py")
+        if "^C" in command.shown:
+            self._follow_until_interrupted(command)
+        else:
+            check(command.shown, self._run(command.words), command.words)
+
+    def run_python(self, text: str, *, name: str) -> None:
+        """Run Python code as a script of this name."""
+        (self._directory / name).write_text(text, encoding="utf-8")
+        self._run(f"python {name}")
+
+    def _run(self, words: str) -> list[str]:
+        tool, *arguments = shlex.split(words)
+        if tool == "dynaflow":
+            result = self._project.run(*arguments)
+            assert result.exit_code == 0, f"{words}\n{result.output}"
+            # What is printed while handlers run comes first; the runner's own mixture is wrong.
+            return (result.stderr + result.stdout).splitlines()
+        with self._started(words) as process:
+            output, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, f"{words}\n{output}"
+        return list(output.splitlines())
+
+    def _follow_until_interrupted(self, command: Command) -> None:
+        at = command.shown.index("^C")
+        before, after = command.shown[:at], command.shown[at + 1 :]
+        with self._started(command.words) as process:
+            assert process.stdout is not None
+            output: list[str] = []
+            while not shows(before, output):
+                line = process.stdout.readline()
+                assert line, f"{command.words} ended too early: {output}"
+                output.append(line)
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, f"{command.words}: {rest}"
+        check(("...", *after), rest.splitlines(), command.words)
+
+    @contextmanager
+    def _started(self, words: str) -> Iterator[subprocess.Popen[str]]:
+        tool, *arguments = shlex.split(words)
+        process = subprocess.Popen(
+            [sys.executable, *_TOOLS[tool], *arguments],
+            cwd=self._directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def check(shown: Sequence[str], output: Sequence[str], words: str) -> None:
+    """Compare what a document shows with what was printed, but for times and columns' widths."""
+    if "..." in shown:
+        assert shows(shown, output), f"{words} does not print {missing(shown, output)}"
+    else:
+        assert plain(output) == plain(shown), words
+
+
+def shows(shown: Sequence[str], output: Sequence[str]) -> bool:
+    return not missing(shown, output)
+
+
+def missing(shown: Sequence[str], output: Sequence[str]) -> list[str]:
+    printed = plain(output)
+    return [line for line in plain(shown) if line not in printed]
+
+
+def plain(lines: Sequence[str]) -> list[str]:
+    spaced = (" ".join(re.sub(r"\d+\.\d+", "0.0", line).split()) for line in lines)
+    return [line for line in spaced if line not in ("", "...")]
+
+
+@pytest.fixture
+def directory(tmp_path: Path, moto_url: str, aws_environment: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory, and an environment with a DynamoDB without tables."""
+    environment = {
+        "AWS_REGION": _REGION,
+        "AWS_DEFAULT_REGION": _REGION,
+        "AWS_ENDPOINT_URL_DYNAMODB": moto_url,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),
+        "PYTHONUNBUFFERED": "1",  # what a handler prints is waited for
+    }
+    for name, value in environment.items():
+        aws_environment.setenv(name, value)
+    aws_environment.chdir(tmp_path)
+    yield tmp_path
+    client: Any = boto3.client("dynamodb")
+    for table in client.list_tables()["TableNames"]:
+        client.delete_table(TableName=table)
+    client.close()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_what_a_document_shows_is_what_a_reader_sees(path: str, directory: Path) -> None:
+    document = Document(path)
+    desk = Desk(document, directory)
+    for command in document.commands:
+        desk.follow(command)
+    if document.script:
+        desk.run_python(document.script, name="blocks.py")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_no_block_escapes_the_tests(path: str) -> None:
+    blocks = Document(path).blocks
+    for block in blocks:
+        assert block.language in ("console", "json", "python", "sh", ""), block.language
+        if block.language == "sh":
+            assert set(block.text.splitlines()) <= set(_NOT_RUN)
+        if block.language == "json":
+            json.loads(block.text)
+        if block.language == "console":
+            assert block.text.startswith("$ ")
+        if block.language == "":
+            assert path == "docs/architecture.md", "only drawings have no language"
+    files = [block.file for block in blocks if block.file]
+    assert len(files) == len(set(files))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_links_lead_somewhere(path: str) -> None:
+    document = Document(path)
+    for link in document.links:
+        if re.match(r"https?://", link):
+            continue
+        target, _, anchor = link.partition("#")
+        place = (ROOT / path).parent / target if target else ROOT / path
+        assert place.exists(), link
+        if anchor:
+            assert anchor in Document(os.path.relpath(place, ROOT)).anchors, link
+
+
+def test_the_readme_begins_with_two_commands_and_is_short() -> None:
+    lines = README.text.splitlines()
+    assert len(lines) < 250
+    first, second, *_ = [block.text.strip() for block in README.blocks]
+    assert [first, second] == list(_NOT_RUN)[:2]
+
+
+def test_filters_in_the_table_can_be_written_so() -> None:
+    names = {name: getattr(dynaflow, name) for name in ("F", "added", "changed", "crossed")}
+    names["removed"] = dynaflow.removed
+    written = [cell.strip("`").replace(r"\|", "|") for cell in QUICKSTART.column("Filter")]
+    assert written
+    for text in written:
+        condition = filters.as_filter(eval(text, dict(names)))  # noqa: S307 - our own document
+        if not text.startswith("lambda"):
+            assert repr(condition).replace("'", '"') == text.replace("'", '"')
+
+
+def test_every_verb_has_its_row_in_the_table() -> None:
+    verbs = {name for name in vars(dynaflow.Router) if name.startswith("on")}
+    assert set(code(QUICKSTART.column("Verb"))) == verbs
+
+
+def test_every_exit_code_has_its_row_in_the_table() -> None:
+    assert [int(cell) for cell in README.column("Exit code")] == [code.value for code in ExitCode]
+
+
+def test_every_option_of_run_has_its_row_in_the_table() -> None:
+    run: Any = typer.main.get_command(commands)
+    options = {name for option in run.commands["run"].params for name in option.opts}
+    documented = set(code(README.column("Option")))
+    assert documented == {name for name in options if name.startswith("--")}
+
+
+def test_every_extra_has_its_row_in_the_table() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(code(README.column("Extra"))) == set(project["optional-dependencies"])
+
+
+def test_errors_in_the_table_exist() -> None:
+    named = code(QUICKSTART.column("Error"))
+    assert named
+    assert set(named) <= set(errors.__all__)
+
+
+def test_log_lines_in_the_table_are_logged() -> None:
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "dynaflow").rglob("*.py")
+    )
+    quoted = [part for line in code(QUICKSTART.column("Log line")) for part in line.split("…")]
+    assert quoted
+    assert [part for part in quoted if part.strip() not in sources] == []
+
+
+def test_lambda_takes_the_event_source_mapping_of_the_quickstart() -> None:
+    model = botocore.session.get_session().get_service_model("lambda")
+    shape = model.operation_model("CreateEventSourceMapping").input_shape
+    mapping = json.loads(QUICKSTART.files["mapping.json"])
+    assert ParamValidator().validate(mapping, shape).generate_report() == ""
+
+
+def test_the_changelog_has_this_version() -> None:
+    assert f"## [{dynaflow.__version__}]" in Document("CHANGELOG.md").text
+
+
+def code(cells: Sequence[str]) -> list[str]:
+    """Return what stands in backticks."""
+    return [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
