@@ -1,21 +1,12 @@
 """dynaflow: async handlers for Amazon DynamoDB Streams, in order per item, with nothing lost."""
 
 from dynaflow.app import App
+from dynaflow.batch import Batch, BatchResult, Deadline, Outcome, Status
 from dynaflow.context import HandlerContext
 from dynaflow.errors import DynaflowError, NonRetryable
 from dynaflow.filters import F, added, changed, crossed, removed
 from dynaflow.middleware import Call, Middleware, Process
-from dynaflow.record import (
-    Batch,
-    BatchResult,
-    Deadline,
-    EventName,
-    Image,
-    Outcome,
-    Record,
-    Status,
-    Undecodable,
-)
+from dynaflow.record import EventName, Image, Record, Undecodable
 from dynaflow.routing import Router
 from dynaflow.values import json_default
 

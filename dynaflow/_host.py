@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from dynaflow._loop import KeptLoop
 from dynaflow._watchdog import Watchdog
 from dynaflow.app import App
+from dynaflow.batch import Batch, BatchResult
 from dynaflow.engine.work import Work
 from dynaflow.errors import DynaflowError
 from dynaflow.observe import logger
-from dynaflow.record import Batch, BatchResult
 
 if TYPE_CHECKING:
     import asyncio

@@ -14,9 +14,10 @@ from enum import Enum
 from keyword import iskeyword
 from typing import Any, Final, Literal, TypeAlias
 
+from dynaflow.encoding import encode
 from dynaflow.errors import ImageMissing, MalformedValue
 from dynaflow.record import EventName, Record
-from dynaflow.values import TYPES, Canonical, canonical, encode, type_of
+from dynaflow.values import TYPES, Canonical, canonical, type_of
 
 __all__ = ["MISSING", "OPERATORS", "ORDERED", "RESERVED", "Constant", "ImageName", "PathRef"]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from dynaflow._checks import checked_middleware, checked_sequence
 from dynaflow._table import compile_routes
+from dynaflow.batch import Batch, BatchResult
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Plan, make_plan
 from dynaflow.engine.threads import Threads, run_in_threads
@@ -16,7 +17,6 @@ from dynaflow.engine.work import OnProgress, Work
 from dynaflow.errors import DynaflowError, RegistrationError, ThreadsExhausted
 from dynaflow.middleware import Call, Middleware
 from dynaflow.observe import Observer
-from dynaflow.record import Batch, BatchResult
 from dynaflow.routing import Route, Router, flatten
 
 if TYPE_CHECKING:

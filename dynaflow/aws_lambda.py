@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 
 from dynaflow._host import Host
 from dynaflow.app import REPORT_VARIABLE, App
+from dynaflow.batch import Batch, BatchResult, Deadline
 from dynaflow.codec import decode_event
 from dynaflow.errors import RecordsFailed, RegistrationError, ThreadsExhausted
 from dynaflow.observe import logger
-from dynaflow.record import Batch, BatchResult, Deadline
 
 __all__ = ["make_handler"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dynaflow.record import Deadline, Record
+from dynaflow.batch import Deadline
+from dynaflow.record import Record
 
 __all__ = ["HandlerContext"]
 

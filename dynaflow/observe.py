@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from dynaflow.record import BatchResult, Outcome, Status
+from dynaflow.batch import BatchResult, Outcome, Status
 
 __all__ = ["BatchEnded", "CallEnded", "Event", "Observer", "log_event", "notify"]
 

@@ -24,7 +24,7 @@ __all__ = [
     "Canonical",
     "canonical",
     "decode",
-    "encode",
+    "check_range",
     "json_default",
     "to_boto",
     "type_of",
@@ -120,43 +120,6 @@ def type_of(value: Any) -> str:
     return _member(value)[0]
 
 
-def encode(value: Any, _depth: int = 0) -> dict[str, Any]:
-    """Return the wire form of a Python value, binaries as base64 text.
-
-    str → S, int and Decimal → N, bytes → B, bool → BOOL, None → NULL, set → SS/NS/BS,
-    list and tuple → L, mappings with str keys → M.
-
-    Raises:
-        TypeError: a float (write Decimal or int: a float is not the number you see), an empty or
-            mixed set, or a type that DynamoDB does not have.
-        ValueError: a number that DynamoDB cannot store, or more than ``MAX_DEPTH`` nested levels.
-    """
-    if isinstance(value, bool):
-        return {"BOOL": value}
-    if isinstance(value, str):
-        return {"S": str.__str__(value)}  # an Enum's own __str__ would write its member's name
-    if value is None:
-        return {"NULL": True}
-    if isinstance(value, (int, Decimal)):
-        return {"N": _number_text(value)}
-    if isinstance(value, float):
-        raise TypeError("a float is not exact: write Decimal('0.1') or an int")
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return {"B": b64encode(bytes(value)).decode("ascii")}
-    if isinstance(value, (Mapping, list, tuple)) and _depth >= MAX_DEPTH:
-        raise ValueError(f"DynamoDB nests lists and maps at most {MAX_DEPTH} levels deep")
-    if isinstance(value, Mapping):
-        members = value.items()
-        return {
-            "M": {_attribute_name(name): encode(member, _depth + 1) for name, member in members}
-        }
-    if isinstance(value, (list, tuple)):
-        return {"L": [encode(member, _depth + 1) for member in value]}
-    if isinstance(value, Set):
-        return _encode_set(value)
-    raise TypeError(f"DynamoDB has no type for {type(value).__name__}")
-
-
 def json_default(value: Any) -> Any:
     """Return what ``json.dumps(..., default=dynaflow.json_default)`` writes for a decoded value.
 
@@ -216,11 +179,12 @@ def _number(payload: Any) -> Decimal:
         raise MalformedValue("N is not a decimal number")
     number = Decimal(payload)
     if len(payload) > _DIGITS or "e" in payload or "E" in payload:
-        _check_range(number)
+        check_range(number)
     return number
 
 
-def _check_range(number: Decimal) -> None:
+def check_range(number: Decimal) -> None:
+    """Raise MalformedValue if DynamoDB has no such number."""
     digits = "".join(map(str, number.as_tuple().digits)).strip("0")
     if len(digits) > _DIGITS:
         raise MalformedValue(f"N has more than {_DIGITS} significant digits")
@@ -286,31 +250,3 @@ _SIMPLE: dict[str, Callable[[Any], Any]] = {
     "BS": _set_of(_binary),
 }
 _KINDS = frozenset(TYPES)
-
-
-def _number_text(value: int | Decimal) -> str:
-    number = Decimal(value)
-    if not number.is_finite():
-        raise ValueError("DynamoDB has no NaN and no infinity")
-    try:
-        _check_range(number)
-    except MalformedValue as error:
-        raise ValueError(error.reason) from None
-    return str(number) if number else "0"  # a zero may carry any exponent, and a sign
-
-
-def _attribute_name(name: Any) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"attribute names are text, got {type(name).__name__}")
-    return name
-
-
-def _encode_set(value: Set[Any]) -> dict[str, Any]:
-    members = [encode(member) for member in value]
-    kinds = {type_of(member) for member in members}
-    if len(kinds) != 1 or not kinds <= {"S", "N", "B"}:
-        raise TypeError(
-            "a DynamoDB set is not empty and holds only text, only numbers or only binaries"
-        )
-    (kind,) = kinds
-    return {f"{kind}S": sorted(member[kind] for member in members)}

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from dynaflow.codec import decode_records
+from dynaflow.encoding import encode
 from dynaflow.errors import ImageMissing, MalformedValue
 from dynaflow.filters import F, Filter, PathRef, added, changed, crossed, removed
 from dynaflow.record import Record
-from dynaflow.values import encode
 
 Item = Mapping[str, Any]
 NULL = None

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 
 # One total order: a file imports only from files above it. A folder's __init__ is its last file.
 ORDER = """
-errors values record codec
+errors values encoding record batch codec
 _paths _conditions filters
 context middleware observe
 _models _binding _checks routing _table

@@ -9,20 +9,10 @@ from typing import Any
 
 import pytest
 
+from dynaflow.batch import Batch, BatchResult, Deadline, Outcome, Status
 from dynaflow.codec import decode_records
 from dynaflow.errors import DynaflowError, MalformedRecord, MalformedValue
-from dynaflow.record import (
-    Batch,
-    BatchResult,
-    Deadline,
-    EventName,
-    Image,
-    Outcome,
-    Record,
-    Status,
-    Undecodable,
-    table_of,
-)
+from dynaflow.record import EventName, Image, Record, Undecodable, table_of
 from dynaflow.testing.records import RecordBuilder
 from dynaflow.values import json_default
 

@@ -7,16 +7,9 @@ from typing import Any
 
 import pytest
 
+from dynaflow.encoding import encode
 from dynaflow.errors import MalformedValue
-from dynaflow.values import (
-    MAX_DEPTH,
-    TYPES,
-    canonical,
-    decode,
-    encode,
-    to_boto,
-    type_of,
-)
+from dynaflow.values import MAX_DEPTH, TYPES, canonical, decode, to_boto, type_of
 
 MARKER = "pa55w0rd"  # stands for item data in values that are refused
 

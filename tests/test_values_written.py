@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dynaflow.values import MAX_DEPTH, canonical, decode, encode, json_default, to_boto, type_of
+from dynaflow.encoding import encode
+from dynaflow.values import MAX_DEPTH, canonical, decode, json_default, to_boto, type_of
 
 
 class Colour(str, Enum):  # noqa: UP042 - this is how enums were written before StrEnum

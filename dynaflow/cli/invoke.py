@@ -11,12 +11,13 @@ import typer
 
 from dynaflow._host import Host
 from dynaflow.app import App
+from dynaflow.batch import Batch, BatchResult, Outcome, Status
 from dynaflow.cli._exit import ExitCode, refuse
 from dynaflow.cli._options import AppDirectory, AsJson, Target
 from dynaflow.cli._output import logs_to_stderr, print_json, print_table, prints_to_stderr
 from dynaflow.cli._target import load_app
 from dynaflow.codec import decode_event
-from dynaflow.record import Batch, BatchResult, Outcome, Record, Status, Undecodable
+from dynaflow.record import Record, Undecodable
 
 __all__ = ["invoke"]
 

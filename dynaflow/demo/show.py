@@ -8,9 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from dynaflow.batch import Outcome, Status
 from dynaflow.demo.ledger import Verdict
 from dynaflow.observe import CallEnded, Event
-from dynaflow.record import Outcome, Record, Status, Undecodable
+from dynaflow.record import Record, Undecodable
 
 __all__ = ["Show"]
 

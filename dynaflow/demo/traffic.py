@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from dynaflow.demo.ledger import Write
-from dynaflow.values import encode
+from dynaflow.encoding import encode
 
 __all__ = ["Step", "steps", "write_orders"]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dynaflow.record import BatchResult, Outcome, Record, Undecodable
+from dynaflow.batch import BatchResult, Outcome
+from dynaflow.record import Record, Undecodable
 
 __all__ = ["Ledger"]
 

@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+from dynaflow.batch import Deadline
 from dynaflow.engine.plan import Lane
-from dynaflow.record import Deadline, Record
+from dynaflow.record import Record
 
 __all__ = ["Gate", "Lanes", "margin_of"]
 

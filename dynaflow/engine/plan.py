@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Hashable, Sequence
 from typing import Any
 
 from dynaflow._table import CompiledRoute, RouteTable
+from dynaflow.batch import Batch, Outcome, Status
 from dynaflow.engine.fold import Ledger
 from dynaflow.errors import MalformedRecord, MalformedValue
-from dynaflow.record import Batch, Image, Outcome, Record, Status, Undecodable
+from dynaflow.record import Image, Record, Undecodable
 from dynaflow.values import canonical
 
 __all__ = ["Job", "Lane", "Plan", "item_lane", "make_plan"]

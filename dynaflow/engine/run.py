@@ -215,7 +215,7 @@ class _Crew:
         """Run the record whose turn it is in a lane; return whether the lane goes on."""
         work, job = self._work, lane.next_job
         begun = lane.pending is not None  # in a thread, which handed it over
-        if not begun and not work.gate.is_open(job.record):
+        if work.closed or not (begun or work.gate.is_open(job.record)):
             return False
         while job.at < len(job.routes):
             await self._run_route(lane)
@@ -228,6 +228,8 @@ class _Crew:
     async def _run_route(self, lane: Lane) -> None:
         work = self._work
         call = work.begin(lane)
+        if call is None:
+            return
         pending, lane.pending = lane.pending, None
         try:
             await (lane.next_job.route.process(call) if pending is None else pending)

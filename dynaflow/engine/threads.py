@@ -149,6 +149,8 @@ def _run_lane(work: Work, lane: Lane) -> None:
 def _run_route(work: Work, lane: Lane) -> bool:
     """Call the handler whose turn it is; return False if this thread has to leave the lane."""
     call = work.begin(lane)
+    if call is None:
+        return False
     try:
         result: Any = contextvars.copy_context().run(lane.next_job.route.call, call)
     except BaseException as error:  # SystemExit and the like must not end the thread

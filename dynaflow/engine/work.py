@@ -12,13 +12,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from dynaflow.batch import BatchResult, Outcome, Status
 from dynaflow.context import HandlerContext
 from dynaflow.engine.lanes import Gate, Lanes
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Lane, Plan
 from dynaflow.middleware import Call
 from dynaflow.observe import BatchEnded, CallEnded, Observer, log_event, notify
-from dynaflow.record import BatchResult, Outcome, Record, Status, Undecodable
+from dynaflow.record import Record, Undecodable
 
 __all__ = ["OnProgress", "Work"]
 
@@ -105,8 +106,10 @@ class Work:
         lane.next_job.route.is_sync = False
         lane.pending = pending
         with self.lock:
-            self._leave(lane)
+            too_late = self._leave(lane)
             self._handed_over.append(lane)
+        if too_late:
+            lane.drop_pending()
 
     def adopt_handed_over(self) -> None:
         """Let the lanes that threads gave up wait for the loop; for the loop's own thread."""
@@ -118,11 +121,14 @@ class Work:
         while (lane := self.in_threads.take(lowest=True)) is not None:
             self.on_loop.add(lane)
 
-    def begin(self, lane: Lane) -> Call:
-        """Note that the lane's next route is called now, and return the call."""
+    def begin(self, lane: Lane) -> Call | None:
+        """Note that the lane's next route is called now; return the call, or None if too late."""
         job, batch = lane.next_job, self._plan.batch
+        with self.lock:  # a call that began unseen by close() could meet the next one of its item
+            if self._closed:
+                return None
+            self._running.add(lane)
         lane.started = time.perf_counter()
-        self._running.add(lane)
         context = HandlerContext(
             record=job.record,
             route=job.route.name,

@@ -12,13 +12,14 @@ from typing import Protocol, TypeAlias
 
 import anyio
 
+from dynaflow.batch import Batch, BatchResult, Status
 from dynaflow.checkpoints import Checkpoint
 from dynaflow.errors import MalformedRecord
 from dynaflow.poller.backoff import Backoff
 from dynaflow.poller.pages import Pages
 from dynaflow.poller.progress import Progress
 from dynaflow.poller.shutdown import Shutdown
-from dynaflow.record import Batch, BatchResult, Record, Status, Undecodable
+from dynaflow.record import Record, Undecodable
 from dynaflow.source import LATEST, TRIM_HORIZON, Position, Source, after
 
 __all__ = ["Application", "Finish", "Options", "ShardPoller", "start_position"]

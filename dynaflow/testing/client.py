@@ -15,9 +15,9 @@ from anyio.lowlevel import current_token
 
 from dynaflow._host import Host
 from dynaflow.app import App, as_app
+from dynaflow.batch import Batch, BatchResult, Deadline
 from dynaflow.codec import decode_event
 from dynaflow.errors import DynaflowError, EventError
-from dynaflow.record import Batch, BatchResult, Deadline
 from dynaflow.routing import Router
 from dynaflow.testing.records import RecordBuilder
 from dynaflow.values import json_default

@@ -7,8 +7,9 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
+from dynaflow.encoding import encode
 from dynaflow.record import EventName
-from dynaflow.values import canonical, decode, encode, type_of
+from dynaflow.values import canonical, decode, type_of
 
 __all__ = ["RecordBuilder", "lambda_event"]
 
@@ -77,7 +78,7 @@ class RecordBuilder:
         """Return the record of a new item.
 
         Args:
-            new: the item, attribute names to Python values; see ``dynaflow.values.encode``.
+            new: the item, attribute names to Python values; see ``dynaflow.encoding.encode``.
 
         Raises:
             TypeError: a value that DynamoDB does not have, such as a float.

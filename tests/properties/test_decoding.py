@@ -11,9 +11,10 @@ from botocore.session import get_session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dynaflow.encoding import encode
 from dynaflow.errors import MalformedValue
 from dynaflow.record import Image
-from dynaflow.values import Canonical, canonical, decode, encode, to_boto
+from dynaflow.values import Canonical, canonical, decode, to_boto
 
 some = settings(max_examples=60, deadline=None)
 

@@ -12,9 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dynaflow.codec import decode_records
+from dynaflow.encoding import encode
 from dynaflow.filters import F, Filter, Path, added, changed, crossed, removed
 from dynaflow.record import Record
-from dynaflow.values import encode, type_of
+from dynaflow.values import type_of
 
 Item = dict[str, Any]
 some = settings(max_examples=100, deadline=None)

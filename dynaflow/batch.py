@@ -1,0 +1,109 @@
+"""A batch of records, by when it must be answered, and what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from dynaflow.record import Record, Undecodable
+
+__all__ = ["Batch", "BatchResult", "Deadline", "Outcome", "Status"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point in time on a clock.
+
+    Args:
+        at: seconds on ``clock``.
+        clock: returns seconds; monotonic by default.
+    """
+
+    at: float
+    clock: Callable[[], float] = time.monotonic
+
+    @classmethod
+    def after(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Deadline:
+        """Return the deadline that is so many seconds away."""
+        return cls(clock() + seconds, clock)
+
+    def remaining(self) -> float:
+        """Return the seconds that are left; negative once it has passed."""
+        return self.at - self.clock()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One invocation's or one page's records: one shard's, in ascending order of position.
+
+    Args:
+        records: in stream order.
+        source_arn: the ARN of the stream that all of them come from.
+        deadline: when an answer must have been given; None where nothing waits for one.
+        invocation: Lambda's context object, None in the poller.
+    """
+
+    records: tuple[Record | Undecodable, ...]
+    source_arn: str = ""
+    deadline: Deadline | None = None
+    invocation: Any = None
+
+
+class Status(Enum):
+    """How a call of one route for one record ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    NOT_DONE = "not done"
+    """Not started, or cut off: by the deadline, a shutdown, or an earlier record's failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one route ended for one record.
+
+    Args:
+        record: the record.
+        route: the route's name; None where no route was reached (an undecodable record).
+        status: done, failed or not done.
+        error: why it failed; None otherwise.
+        duration: seconds that the call took.
+    """
+
+    record: Record | Undecodable
+    route: str | None
+    status: Status
+    error: BaseException | None = None
+    duration: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a batch. A record is not done until it was proved done.
+
+    Args:
+        outcomes: one for each call that was started or refused, in the order in which they ended.
+        not_done: the records that have to come again, ascending. Records below the first of them
+            are done; above it some are done and some are not.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    not_done: tuple[Record | Undecodable, ...] = ()
+
+    @property
+    def failed(self) -> Record | Undecodable | None:
+        """The lowest record that is not done; None if the whole batch is."""
+        return self.not_done[0] if self.not_done else None
+
+    @property
+    def handled_by(self) -> list[str]:
+        """The routes that did their work, one entry a call, in the order in which they ended."""
+        return [o.route for o in self.outcomes if o.status is Status.DONE and o.route is not None]
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """What the failed calls raised, in the order in which they ended."""
+        return [outcome.error for outcome in self.outcomes if outcome.error is not None]
