@@ -12,14 +12,17 @@ from dynaflow._loop import KeptLoop
 from dynaflow._watchdog import Watchdog
 from dynaflow.app import App
 from dynaflow.batch import Batch, BatchResult
+from dynaflow.engine.plan import Plan
 from dynaflow.engine.work import Work
-from dynaflow.errors import DynaflowError
+from dynaflow.errors import DynaflowError, ThreadsExhausted
 from dynaflow.observe import logger
 
 if TYPE_CHECKING:
     import asyncio
 
 __all__ = ["Host"]
+
+_MOMENT = 0.5  # seconds for lost calls to end, before the process is given up because of them
 
 
 class Host:
@@ -63,7 +66,7 @@ class Host:
             ThreadsExhausted: too many calls outlived their deadline and still run.
         """
         self.open()
-        work = self._app.begin(self._app.plan(batch), contain=self._contain)
+        work = self._begin(self._app.plan(batch))
         try:
             with self._watchdog.watching(work):
                 self._run(work)
@@ -85,6 +88,13 @@ class Host:
                 self._loop.run(lambda: _wait_for(lifespan))
         finally:
             self._loop.close()
+
+    def _begin(self, plan: Plan) -> Work:
+        try:
+            return self._app.begin(plan, contain=self._contain)
+        except ThreadsExhausted:
+            self._loop.settle(_MOMENT)  # calls that are lost on the loop end only while it runs
+            return self._app.begin(plan, contain=self._contain)
 
     def _run(self, work: Work) -> None:
         # A lost call may live on the loop; then only the loop can bring it back.

@@ -78,6 +78,14 @@ class KeptLoop:
             if stop is not None:
                 stop.cancel()
 
+    def settle(self, seconds: float) -> None:
+        """Give what was left behind so many seconds to come to an end."""
+        import asyncio
+
+        if self.is_usable and self._left_behind:
+            left_behind = tuple(self._left_behind)
+            self.run(lambda: asyncio.wait(left_behind, timeout=seconds))
+
     def close(self) -> None:
         """Close the loop; tasks that are left on it are cancelled."""
         import asyncio

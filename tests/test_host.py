@@ -6,12 +6,14 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
 
 from dynaflow import App, Deadline, DynaflowError, Image, Router
 from dynaflow._host import Host
+from dynaflow.errors import ThreadsExhausted
 from tests.support.batches import batch_of, step_of
 
 WAIT = 20  # seconds; never reached when all is well
@@ -76,6 +78,17 @@ def test_the_item_of_a_shielded_call_starts_again_only_once_that_is_back() -> No
     host.close()
 
 
+def test_calls_that_are_lost_on_the_loop_get_a_moment_before_the_process_is_given_up() -> None:
+    handler = Shielded()
+    host = _host_of(handler, threads=1)
+    host.process(batch_of(["stuck"], deadline=Deadline.after(0.3)))
+    with pytest.raises(ThreadsExhausted, match="has to be restarted"):
+        host.process(batch_of(["a"]))
+    handler.let_go.set()
+    assert host.process(batch_of(["stuck", "a"])).failed is None
+    host.close()
+
+
 def test_objects_that_belong_to_a_loop_live_as_long_as_the_host() -> None:
     lock: list[asyncio.Lock] = []
 
@@ -137,7 +150,7 @@ def test_a_batch_of_sync_handlers_makes_no_loop() -> None:
     assert not host._loop.is_usable
 
 
-def _host_of(handler: object) -> Host:
+def _host_of(handler: object, **options: Any) -> Host:
     router = Router()
     router.add_route(["INSERT"], handler, name="handler")  # type: ignore[arg-type]  # fakes of all kinds
-    return Host(App(router))
+    return Host(App(router, **options))
