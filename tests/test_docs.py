@@ -46,7 +46,7 @@ _NOT_RUN = {
     f"{_INSTALL} -q -e '.[test]' && .venv/bin/pytest -q": "installs; .ci/run takes it from here",
     "uv run --extra demo dynaflow demo": "installs, with a tool that may not be there",
     "uv run --extra test pytest -q": "installs, with a tool that may not be there",
-    f"{_INSTALL} '.[aws,cli]' pytest && . .venv/bin/activate": "installs",
+    f"{_INSTALL} '../dynaflow[aws,cli]' pytest && . .venv/bin/activate": "installs",
 }
 
 _TOOLS = {
