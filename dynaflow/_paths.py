@@ -154,7 +154,7 @@ class Constant:
             text = f"{type(value).__name__}.{value.name}"
             return replace(cls.of(value.value, kinds), text=text)
         try:
-            constant = cls(canonical(encode(value)), repr(value))
+            constant = cls(canonical(encode(value)), _literal(value))
         except TypeError as error:
             raise TypeError(
                 f"{error}. A filter compares with what DynamoDB stores: str, int, Decimal, bytes, "
@@ -252,3 +252,10 @@ OPERATORS: Final[dict[str, Callable[..., bool]]] = {
 
 RESERVED: Final = frozenset(filter(str.isidentifier, OPERATORS))
 """Operators that are methods; an attribute of such a name is written ``F.new["exists"]``."""
+
+
+def _literal(value: Any) -> str:
+    """Return a value's ``repr``, the members of a set in an order that every process repeats."""
+    if isinstance(value, (set, frozenset)) and value:
+        return f"{{{', '.join(sorted(map(repr, value)))}}}"
+    return repr(value)

@@ -18,6 +18,7 @@ from dynaflow.encoding import encode
 from dynaflow.errors import ImageMissing, MalformedValue
 from dynaflow.filters import F, Filter, PathRef, added, changed, crossed, removed
 from dynaflow.record import Record
+from tests.support.ids import stable_id
 
 Item = Mapping[str, Any]
 NULL = None
@@ -319,7 +320,7 @@ MALFORMED: list[Row] = [
 ROWS = [*EQUALITY, *ORDER, *PARTS, *PATHS, *CHANGES, *MALFORMED]
 
 
-@pytest.mark.parametrize(("condition", "old", "new", "expected"), ROWS, ids=str)
+@pytest.mark.parametrize(("condition", "old", "new", "expected"), ROWS, ids=stable_id)
 def test_a_filter_is_true_of(
     condition: Filter, old: Item | None, new: Item | None, expected: bool | type[Exception]
 ) -> None:
@@ -370,7 +371,9 @@ VIEW_TYPES: list[tuple[Filter, Item | None, Item | None, str | None, bool | type
 ]
 
 
-@pytest.mark.parametrize(("condition", "old", "new", "view_type", "expected"), VIEW_TYPES, ids=str)
+@pytest.mark.parametrize(
+    ("condition", "old", "new", "view_type", "expected"), VIEW_TYPES, ids=stable_id
+)
 def test_an_image_that_the_view_type_leaves_out_is_an_error_and_not_a_missing_value(
     condition: Filter,
     old: Item | None,

@@ -11,6 +11,7 @@ import pytest
 
 from dynaflow.encoding import encode
 from dynaflow.values import MAX_DEPTH, canonical, decode, json_default, to_boto, type_of
+from tests.support.ids import stable_id
 
 
 class Colour(str, Enum):  # noqa: UP042 - this is how enums were written before StrEnum
@@ -170,7 +171,7 @@ def test_a_float_is_refused_and_the_error_says_what_to_write(value: Any) -> None
         1j,
         range(3),
     ],
-    ids=repr,
+    ids=stable_id,
 )
 def test_what_dynamodb_has_no_type_for_is_refused(value: Any) -> None:
     with pytest.raises(TypeError):
@@ -234,7 +235,7 @@ def test_python_values_nest_as_deep_as_wire_values(wrap: Callable[[Any], Any]) -
         (date(2026, 1, 2), '"2026-01-02"'),
         (datetime(2026, 1, 2, 3, 4, tzinfo=timezone.utc), '"2026-01-02T03:04:00+00:00"'),
     ],
-    ids=repr,
+    ids=stable_id,
 )
 def test_decoded_values_become_json_without_losing_a_digit(value: Any, text: str) -> None:
     assert json.dumps(value, default=json_default) == text
