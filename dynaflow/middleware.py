@@ -7,7 +7,7 @@ go on; what it raises is the call's failure; if it returns without going on, the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from dynaflow.context import HandlerContext
@@ -26,7 +26,7 @@ class Call:
     """
 
     context: HandlerContext
-    lane: Hashable = None
+    lane: Hashable = field(default=None, repr=False)  # holds the item's key
 
     @property
     def record(self) -> Record:

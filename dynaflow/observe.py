@@ -63,7 +63,9 @@ def notify(observers: Sequence[Observer], event: Event) -> None:
     for observer in observers:
         try:
             observer(event)
-        except Exception as error:  # watching must never hurt a record
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # watching must never hurt a record
             _complain(observer, error)
 
 
@@ -99,7 +101,7 @@ def _log_outcome(outcome: Outcome) -> None:
         )
 
 
-def _complain(observer: Observer, error: Exception) -> None:
+def _complain(observer: Observer, error: BaseException) -> None:
     with suppress(Exception):  # if logging itself is broken, there is no other place to say so
         logger.warning(
             "observer %r raised %s; the event is dropped", observer, type(error).__name__

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import sys
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
 
+from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.threads import Threads
 
-__all__ = ["in_thread", "teller"]
+__all__ = ["asyncio_task", "in_thread", "until_back"]
 
 _T = TypeVar("_T")
 
@@ -30,7 +34,7 @@ async def in_thread(
         function: what to run.
         left: told that the wait was cancelled while the function runs.
     """
-    tell = teller()
+    tell = _teller()
     ended = anyio.Event()
     thread: Future[_T] = Future()
 
@@ -47,11 +51,36 @@ async def in_thread(
     except anyio.get_cancelled_exc_class():
         if left is not None:
             left(thread)
+        thread.add_done_callback(_drop_result)
         raise
     return thread.result()
 
 
-def teller() -> Callable[[Callable[[], object]], None]:
+def _drop_result(thread: Future[Any]) -> None:
+    """Close a coroutine that nobody will await, because nobody waits for its thread any more."""
+    if thread.exception() is None and inspect.iscoroutine(thread.result()):
+        thread.result().close()
+
+
+async def until_back(lost: LostCalls, lane: Hashable) -> None:
+    """Wait until no lost call works on a lane any more."""
+    free = anyio.Event()
+    lost.tell_when_free(lane, partial(_teller(), free.set))
+    await free.wait()
+
+
+def asyncio_task() -> Any:
+    """Return the current task on asyncio; None on trio."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _teller() -> Callable[[Callable[[], object]], None]:
     """Return what makes the current loop call something, safe to use from other threads."""
     loop: Any = current_token().native_token
     soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon  # asyncio or trio

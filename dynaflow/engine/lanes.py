@@ -105,8 +105,9 @@ class Gate:
         self.stop_on_failure = stop_on_failure
         self.stopped = False
         self._may_start = may_start
-        self._deadline = deadline
-        self._margin = 0.0 if deadline is None else margin_of(deadline.remaining())
+        left = math.inf if deadline is None else deadline.remaining()
+        self._deadline = None if left == math.inf else deadline
+        self._margin = 0.0 if left == math.inf else margin_of(left)
 
     def is_open(self, record: Record) -> bool:
         """Return True if this record may start now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Awaitable, Hashable, Sequence
 from typing import Any
@@ -86,10 +87,9 @@ class Lane:
 
     def drop_pending(self) -> None:
         """Forget the awaitable; a coroutine is closed, because nobody will await it."""
-        close = getattr(self.pending, "close", None)
-        self.pending = None
-        if close is not None:
-            close()
+        pending, self.pending = self.pending, None
+        if inspect.iscoroutine(pending):  # another object's close() might do, or raise, anything
+            pending.close()
 
 
 class Plan:

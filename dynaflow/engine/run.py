@@ -8,7 +8,6 @@ made itself can be told apart.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import anyio
 from anyio.lowlevel import checkpoint
 
-from dynaflow.engine.bridge import in_thread, teller
+from dynaflow.engine.bridge import asyncio_task, in_thread, until_back
 from dynaflow.engine.lanes import Lanes
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Lane
@@ -50,8 +49,10 @@ class Runner:
     def __init__(self, *, concurrency: int, threads: Threads, lost: LostCalls) -> None:
         self.threads = threads
         self._lost = lost
+        self.concurrency = concurrency
         self.slots = Slots(concurrency)
         self.thread_slots = Slots(max(1, threads.size))
+        self._crews: dict[_Crew, Work] = {}
 
     async def run(self, work: Work, *, shared: bool = False) -> None:
         """Run all lanes of a batch; return when they have ended or the deadline cuts them off.
@@ -60,27 +61,39 @@ class Runner:
             work: the batch.
             shared: whether other batches may come at the same time; one slot then stays free.
         """
+        for left_behind in [crew for crew, other in self._crews.items() if other.closed]:
+            self._dismiss(left_behind)
         crew = _Crew(self, work, shared=shared)
+        self._crews[crew] = work
         left = work.gate.seconds_until_cut()
         cut_at = math.inf if left is None else anyio.current_time() + left
         try:
             with anyio.CancelScope(deadline=cut_at) as scope:
                 await crew.run(scope)
+        except ExceptionGroup as group:  # of may_start or on_progress: calls' errors are entered
+            raise group.exceptions[0] from None
         finally:
             work.close()
-            self.slots.release_all(crew)
-            self.thread_slots.release_all(crew)
+            self._dismiss(crew)
 
     async def call_in_thread(self, call: Call, function: Callable[[], Any]) -> Any:
         """Call a function in a worker thread on behalf of a call, and return what it returned."""
         if self.threads.size == 0:
             return function()
+        if call.lane in self._lost:  # from an earlier try that a middleware gave up on
+            await until_back(self._lost, call.lane)
         holder = _crew.get(call)
         await self.thread_slots.acquire(holder)
         try:
             return await in_thread(self.threads, function, left=self._lost_until_back(call))
         finally:
             self.thread_slots.release(holder)
+
+    def _dismiss(self, crew: _Crew) -> None:
+        """Take back what a batch holds, even if a lost call keeps its crew from ending."""
+        self._crews.pop(crew, None)
+        self.slots.release_all(crew)
+        self.thread_slots.release_all(crew)
 
     def _lost_until_back(self, call: Call) -> Callable[[Future[Any]], None]:
         """Return what notes that nobody waits any more for a thread that works on a call's item."""
@@ -101,11 +114,11 @@ class _Crew:
         self._shared = shared
         self._starting: dict[Kind, int] = {"loop": 0, "thread": 0}
         self._alive: dict[Kind, int] = {"loop": 0, "thread": 0}
-        self._hired = 0
+        self._hired: dict[Kind, int] = {"loop": 0, "thread": 0}
+        self._thread_leaves = False
 
     async def run(self, scope: anyio.CancelScope) -> None:
         """Run workers until no lane waits and all have ended."""
-        _crew.set(self)
         self._scope = scope
         async with anyio.create_task_group() as self._group:
             self._hire_first()
@@ -114,27 +127,30 @@ class _Crew:
 
     async def _await_lost_call(self, lane: Lane) -> None:
         """Let a held lane start once the lost call on its item is back, if that is in time."""
-        free = anyio.Event()
-        self._work.lost.tell_when_free(lane.key, partial(teller(), free.set))
         with anyio.move_on_after(self._work.gate.seconds_open()) as in_time:
-            await free.wait()
+            await until_back(self._work.lost, lane.key)
         if not in_time.cancelled_caught:
             self._work.release(lane)
             self._hire_first()
 
     def _hire_first(self) -> None:
-        """Start one worker for each kind of lane that waits; it starts the others."""
-        if self._runner.threads.size == 0:
-            self._work.keep_on_loop()
-        if self._work.on_loop.waiting:
-            self._hire("loop", self._loop_worker, holds=False)
-        if self._work.in_threads.waiting:
-            self._hire("thread", self._thread_worker, holds=False)
+        """Start one worker for each kind of lane that waits; it starts the others.
+
+        Both get their slots before any other: behind lanes of one kind that take all the time, the
+        lowest record would wait in vain in a lane of the other.
+        """
+        runner, work = self._runner, self._work
+        if runner.threads.size == 0 or (runner.concurrency == 1 and work.on_loop.waiting):
+            work.keep_on_loop()
+        if work.on_loop.waiting:
+            self._hire("loop", self._loop_worker, holds=self._try_acquire("loop"))
+        if work.in_threads.waiting:
+            self._hire("thread", self._thread_worker, holds=self._try_acquire("thread"))
 
     def _hire(self, kind: Kind, worker: Callable[..., Any], *, holds: bool) -> None:
         self._starting[kind] += 1
-        self._hired += 1
-        self._group.start_soon(partial(worker, lowest=self._hired % 2 == 1, holds=holds))
+        self._hired[kind] += 1
+        self._group.start_soon(partial(worker, lowest=self._hired[kind] % 2 == 1, holds=holds))
 
     def _hire_more(self, kind: Kind, lanes: Lanes, worker: Callable[..., Any]) -> None:
         """Start workers while lanes wait for one; every starting worker does the same."""
@@ -178,22 +194,37 @@ class _Crew:
 
     async def _drain(self, *, lowest: bool) -> None:
         """Let a worker thread run lanes until none waits; give its slot back afterwards."""
-        self._alive["thread"] += 1
+        work, left = self._work, False
+        with work.lock:
+            self._alive["thread"] += 1
         try:
-            self._hire_more("thread", self._work.in_threads, self._thread_worker)
-            function = partial(drain, self._work, lowest=lowest, leave_early=self._thread_is_wanted)
-            await in_thread(self._runner.threads, function)
+            self._hire_more("thread", work.in_threads, self._thread_worker)
+            function = partial(drain, work, lowest=lowest, leave_early=self._leaves_early)
+            left = await in_thread(self._runner.threads, function)
         finally:
-            self._alive["thread"] -= 1
+            with work.lock:
+                if left:
+                    self._thread_leaves = False
+                else:
+                    self._alive["thread"] -= 1
             self._runner.thread_slots.release(self)
 
-    def _thread_is_wanted(self) -> bool:
-        return self._alive["thread"] > 1 and self._runner.thread_slots.is_wanted(self)
+    def _leaves_early(self) -> bool:
+        """Let one of several threads go to a batch that has none; asked in these threads."""
+        with self._work.lock:  # else all of them might go at the same time
+            if self._thread_leaves or self._alive["thread"] < 2:
+                return False
+            if not self._runner.thread_slots.is_wanted(self):
+                return False
+            self._thread_leaves = True
+            self._alive["thread"] -= 1
+            return True
 
     async def _run_lanes(self, *, lowest: bool) -> None:
         """Run one record after the other, of whichever lane is best next, until none waits."""
         lanes, slots = self._work.on_loop, self._runner.slots
-        own_task = _asyncio_task()
+        _crew.set(self)
+        own_task = asyncio_task()
         rested = time.perf_counter()
         lane = lanes.take(lowest=lowest)
         while lane is not None:
@@ -218,6 +249,10 @@ class _Crew:
         if work.closed or not (begun or work.gate.is_open(job.record)):
             return False
         while job.at < len(job.routes):
+            if lane.key in work.lost:  # a middleware gave up on a thread that still works
+                work.held.append(lane)
+                self._group.start_soon(self._await_lost_call, lane)
+                return False
             await self._run_route(lane)
             job.at += 1
         if not work.job_ended(lane):
@@ -263,14 +298,3 @@ def _is_engines_own(error: BaseException) -> bool:
 def _is_cancelled() -> bool:
     """Return True if a scope around the current task is cancelled, not just the task itself."""
     return anyio.current_effective_deadline() == -math.inf
-
-
-def _asyncio_task() -> Any:
-    """Return the current task on asyncio; None on trio."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return None
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None

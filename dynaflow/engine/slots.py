@@ -52,6 +52,8 @@ class Slots:
 
     def release(self, holder: Hashable) -> None:
         """Give a slot back; whoever has waited longest gets it."""
+        if not self._held[holder]:  # taken back already: a lost call does not keep its slot
+            return
         self._held[holder] -= 1
         if not self._held[holder]:
             del self._held[holder]

@@ -65,8 +65,8 @@ class Threads:
                 self._idle += 1
 
 
-def drain(work: Work, *, lowest: bool, leave_early: Callable[[], bool] | None = None) -> None:
-    """Run sync lanes, each to its end, until none waits.
+def drain(work: Work, *, lowest: bool, leave_early: Callable[[], bool] | None = None) -> bool:
+    """Run sync lanes, each to its end, until none waits; return True if it left before that.
 
     Args:
         work: the batch.
@@ -77,10 +77,11 @@ def drain(work: Work, *, lowest: bool, leave_early: Callable[[], bool] | None = 
         with work.lock:
             lane = work.in_threads.take(lowest=lowest)
         if lane is None:
-            return
+            break
         _run_lane(work, lane)
         if leave_early is not None and leave_early():
-            return
+            return True
+    return False
 
 
 def run_in_threads(work: Work, threads: Threads, *, workers: int) -> None:
@@ -153,9 +154,10 @@ def _run_route(work: Work, lane: Lane) -> bool:
         return False
     try:
         result: Any = contextvars.copy_context().run(lane.next_job.route.call, call)
+        is_pending = inspect.isawaitable(result)  # looks at __class__, which a proxy may compute
     except BaseException as error:  # SystemExit and the like must not end the thread
         return work.failed(lane, error)
-    if not inspect.isawaitable(result):
+    if not is_pending:
         return work.succeeded(lane)
     work.hand_over(lane, result)
     return False

@@ -99,7 +99,8 @@ class Work:
     def release(self, lane: Lane) -> None:
         """Let a held lane wait for a worker, because its lost call has come back."""
         self.held.remove(lane)
-        self.add(lane)
+        with self.lock:  # threads take lanes at the same time
+            self.add(lane)
 
     def hand_over(self, lane: Lane, pending: Awaitable[Any]) -> None:
         """Give a lane to the loop, because its sync route returned something to await."""
@@ -117,9 +118,10 @@ class Work:
             self.on_loop.add(self._handed_over.pop())
 
     def keep_on_loop(self) -> None:
-        """Let the loop run the lanes that were for threads, because there are none."""
-        while (lane := self.in_threads.take(lowest=True)) is not None:
-            self.on_loop.add(lane)
+        """Let the loop run the lanes that were for threads, because they would get no turn."""
+        with self.lock:
+            while (lane := self.in_threads.take(lowest=True)) is not None:
+                self.on_loop.add(lane)
 
     def begin(self, lane: Lane) -> Call | None:
         """Note that the lane's next route is called now; return the call, or None if too late."""
