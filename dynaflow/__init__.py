@@ -2,6 +2,7 @@
 
 from dynaflow.app import App
 from dynaflow.batch import Batch, BatchResult, Deadline, Outcome, Status
+from dynaflow.change import Change, PartialFailure
 from dynaflow.context import HandlerContext
 from dynaflow.errors import DynaflowError, NonRetryable
 from dynaflow.filters import F, added, changed, crossed, removed
@@ -17,6 +18,7 @@ __all__ = [
     "Batch",
     "BatchResult",
     "Call",
+    "Change",
     "Deadline",
     "DynaflowError",
     "EventName",
@@ -26,6 +28,7 @@ __all__ = [
     "Middleware",
     "NonRetryable",
     "Outcome",
+    "PartialFailure",
     "Process",
     "Record",
     "Router",

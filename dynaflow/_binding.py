@@ -28,7 +28,7 @@ _PLAIN = (inspect.Parameter.empty, Any, object, Image, Mapping)
 _DICTS = (dict, dict[str, Any])
 
 
-def check_signature(handler: Any) -> None:
+def check_signature(handler: Any, *, takes_many: bool = False) -> None:
     """Check what can be seen of a handler without its annotations.
 
     Raises:
@@ -36,7 +36,7 @@ def check_signature(handler: Any) -> None:
     """
     for parameter in _parameters(handler):
         unnamed = parameter.annotation is parameter.empty and parameter.default is parameter.empty
-        if parameter.name not in _IMAGES and unnamed:
+        if parameter.name not in (("changes", "records") if takes_many else _IMAGES) and unnamed:
             raise RegistrationError(_what_is(handler, parameter.name))
 
 

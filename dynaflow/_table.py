@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
+from dynaflow._batches import Prepare, build_batch_binder, build_prepare
 from dynaflow._binding import Binder, build_binder, handler_name, is_async, model_fields
 from dynaflow.errors import MalformedRecord, RegistrationError
 from dynaflow.filters import Filter
@@ -27,17 +28,38 @@ class CompiledRoute:
     that returns an awaitable nevertheless is known as async from then on.
     """
 
-    __slots__ = ("binder", "filters", "group", "handler", "is_sync", "name", "process", "route")
+    __slots__ = (
+        "batching",
+        "binder",
+        "filters",
+        "group",
+        "handler",
+        "is_sync",
+        "name",
+        "number",
+        "prepare",
+        "process",
+        "route",
+    )
 
-    def __init__(self, route: Route, middleware: Sequence[Middleware], in_thread: InThread) -> None:
+    def __init__(
+        self, route: Route, number: int, middleware: Sequence[Middleware], in_thread: InThread
+    ) -> None:
         self.route = route
+        self.number = number
+        self.batching = route.batching
         self.name = route.name
         self.group = route.group
         self.filters = route.filters
         self.handler = route.handler
-        self.binder: Binder = build_binder(
-            route.handler, route=route.name, event_names=route.event_names
-        )
+        if route.batching is None:
+            self.prepare: Prepare | None = None
+            self.binder: Binder = build_binder(
+                route.handler, route=route.name, event_names=route.event_names
+            )
+        else:
+            self.prepare = build_prepare(route.handler, route=route.name)
+            self.binder = build_batch_binder(route.handler)
         chain = (*middleware, *route.middleware)
         self.is_sync = not is_async(route.handler) and not chain
         self.process: Process = compose(chain, self._endpoint(in_thread))
@@ -91,6 +113,9 @@ class RouteTable:
         self._by_event: dict[EventName, tuple[CompiledRoute, ...]] = {
             name: tuple(r for r in routes if name in r.route.event_names) for name in EventName
         }
+        self.has_latest_only = any(
+            route.batching is not None and route.batching.latest_only for route in routes
+        )
 
     def match(
         self, record: Record
@@ -129,9 +154,9 @@ def compile_routes(
             cannot work, or a filter that names an attribute the handler's model does not have.
     """
     _refuse_equal_names(routes)
-    compiled = []
+    compiled: list[CompiledRoute] = []
     for route in routes:
-        compiled.append(CompiledRoute(route, middleware, in_thread))
+        compiled.append(CompiledRoute(route, len(compiled), middleware, in_thread))
         _refuse_misspelt(route)
     return RouteTable(compiled)
 

@@ -11,6 +11,7 @@ from dynaflow._checks import checked_middleware, checked_sequence
 from dynaflow._table import compile_routes
 from dynaflow.batch import Batch, BatchResult
 from dynaflow.engine.lost import LostCalls
+from dynaflow.engine.order import OrderBy, Ordering
 from dynaflow.engine.plan import Plan, make_plan
 from dynaflow.engine.threads import Threads, run_in_threads
 from dynaflow.engine.work import OnProgress, Work
@@ -42,6 +43,12 @@ class App:
             where one that hangs cannot be cut off at the deadline.
         failure_policy: "stop_item" holds back later records of an item that failed and runs
             everything else; "stop" starts nothing above the lowest failure.
+        order_by: which records run one after the other: those of an "item" (side by side with other
+            items), of a "partition_key", or all of a "shard"; or a function of the record that
+            returns the same hashable value for all records of an item.
+        partition_key: that attribute's name, or names by table, for ``order_by="partition_key"``:
+            records do not say which of two key attributes it is. Without it, records of tables
+            with two run one after the other.
         middleware: around every call, outermost first, outside of the routers'.
         lifespan: an async context manager function that takes the App. It is open while batches
             are processed: where clients are made and closed.
@@ -57,6 +64,8 @@ class App:
         concurrency: int = 64,
         threads: int = 16,
         failure_policy: FailurePolicy = "stop_item",
+        order_by: OrderBy = "item",
+        partition_key: str | Mapping[str, str] | None = None,
         middleware: Sequence[Middleware] = (),
         lifespan: Lifespan | None = None,
         observers: Sequence[Observer] = (),
@@ -67,6 +76,7 @@ class App:
         self._stop_on_failure = failure_policy == "stop"
         self._lifespan = lifespan
         self._is_open = False
+        self._ordering = Ordering(order_by, partition_key=partition_key)
         self._observers = checked_sequence(observers, "App(observers=...)")
         self._threads = Threads(threads)
         self._lost = LostCalls()
@@ -102,7 +112,7 @@ class App:
 
     def plan(self, batch: Batch) -> Plan:
         """Route every record of a batch, without running anything."""
-        return make_plan(self._table, batch)
+        return make_plan(self._table, batch, self._ordering)
 
     async def process(
         self,

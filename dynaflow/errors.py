@@ -16,6 +16,7 @@ DynaflowError
 └── NonRetryable           the same record would fail in the same way again
     ├── MalformedValue     an attribute value that DynamoDB could not have written
     ├── MalformedRecord    a record that DynamoDB could not have written
+    ├── OrderUnknown       which records this one must not overtake cannot be told
     ├── ImageMissing       a handler or a filter needs an image that the stream does not carry
     └── InvalidImage       an image that the handler's model does not accept
 
@@ -33,6 +34,7 @@ __all__ = [
     "MalformedRecord",
     "MalformedValue",
     "NonRetryable",
+    "OrderUnknown",
     "RecordsFailed",
     "RecordsTrimmed",
     "RegistrationError",
@@ -144,6 +146,10 @@ class MalformedValue(NonRetryable):
 
 class MalformedRecord(NonRetryable):
     """A record that DynamoDB could not have written."""
+
+
+class OrderUnknown(NonRetryable):
+    """Which records this one must not overtake cannot be told, so nothing above it starts."""
 
 
 class ImageMissing(NonRetryable):

@@ -18,20 +18,25 @@ __all__ = ["Call", "Middleware", "Process", "compose"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of one route for one record.
+    """One call of one route: for one record, or for the records of a batch route's call.
 
     Args:
         context: what the handler may know: record, route name, attempt, deadline.
-        lane: calls that share it run one after the other, in stream order.
+        lanes: calls that share one run one after the other, in stream order.
     """
 
     context: HandlerContext
-    lane: Hashable = field(default=None, repr=False)  # holds the item's key
+    lanes: tuple[Hashable, ...] = field(default=(), repr=False)  # they hold the items' keys
 
     @property
     def record(self) -> Record:
-        """The record that is handled."""
+        """The record that is handled; the first one of a batch route's call."""
         return self.context.record
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All records of the call, in stream order: several for a batch route, else one."""
+        return self.context.records
 
 
 Process: TypeAlias = Callable[[Call], Awaitable[None]]

@@ -22,13 +22,19 @@ logger.addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """A route has ended for a record, or was refused before it began.
+    """A call of a route has ended, or was refused before it began.
 
     Args:
-        outcome: record, route, status, error, seconds.
+        outcomes: record, route, status, error, seconds: one for each record of the call. Only a
+            batch route's call has several.
     """
 
-    outcome: Outcome
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome for the call's first record."""
+        return self.outcomes[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +77,11 @@ def notify(observers: Sequence[Observer], event: Event) -> None:
 
 def log_event(event: Event) -> None:
     """Log failed and cut-off calls; the observer that every App has."""
-    if isinstance(event, CallEnded) and event.outcome.status is not Status.DONE:
-        _log_outcome(event.outcome)
+    if not isinstance(event, CallEnded):
+        return
+    bad = [outcome for outcome in event.outcomes if outcome.status is not Status.DONE]
+    if bad:
+        _log_outcome(bad[0])
 
 
 def _log_outcome(outcome: Outcome) -> None:

@@ -24,7 +24,7 @@ from dynaflow.filters import Filter
 from dynaflow.middleware import Middleware
 from dynaflow.record import EventName
 
-__all__ = ["Condition", "Match", "Route", "RouteOptions", "Router", "flatten"]
+__all__ = ["Batching", "Condition", "Match", "Route", "RouteOptions", "Router", "flatten"]
 
 Match: TypeAlias = Literal["all", "first"]
 H = TypeVar("H", bound=Callable[..., Any])
@@ -45,6 +45,22 @@ class RouteOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Batching:
+    """How the changes of a batch route come together in one call.
+
+    Args:
+        max_items: how many changes a call has at most.
+        max_bytes: how large they are at most, as DynamoDB counts records; one that is larger comes
+            alone. None for any size.
+        latest_only: whether only the last record of each item in a batch is passed.
+    """
+
+    max_items: int = 100
+    max_bytes: int | None = None
+    latest_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One handler and the records that it is for.
 
@@ -57,6 +73,7 @@ class Route:
         ttl: True for Time to Live deletes only, False for all but these, None for both.
         middleware: around its calls, outermost first.
         group: routes that share one are alternatives: only the first that matches is called.
+        batching: how changes come together in one call; None for one call with each record.
     """
 
     name: str
@@ -67,6 +84,7 @@ class Route:
     ttl: bool | None = None
     middleware: tuple[Middleware, ...] = ()
     group: int | None = None
+    batching: Batching | None = None
 
 
 class Router:
@@ -121,7 +139,7 @@ class Router:
             ttl: True for Time to Live deletes only, False for all but these, None for both.
             options: see ``RouteOptions``.
         """
-        return self._decorator("on_remove", ("REMOVE",), filters, options, ttl)
+        return self._decorator("on_remove", ("REMOVE",), filters, options, ttl=ttl)
 
     def on_expire(self, *filters: Condition, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register the decorated handler for Time to Live deletes (``on_remove(ttl=True)``)."""
@@ -150,12 +168,48 @@ class Router:
         """
         return self._decorator("on", names, checked_conditions(when, "on(when=...)"), options)
 
+    def on_batch(
+        self,
+        *names: str,
+        when: Condition | Iterable[Condition] = (),
+        max_items: int = 100,
+        max_bytes: int | None = None,
+        latest_only: bool = False,
+        **options: Unpack[RouteOptions],
+    ) -> Callable[[H], H]:
+        """Register the decorated handler for many changes in one call.
+
+        It takes ``changes: list[Change[Order]]`` or ``records: list[Record]``. It is called when
+        the other routes of the batch are done, in stream order, chunk after chunk; what they failed
+        is left out. If it raises, none of the call's records is done; ``PartialFailure`` names
+        those that are not.
+
+        Args:
+            names: INSERT, MODIFY, REMOVE; all three if none is named.
+            when: a filter, or several.
+            max_items: how many changes a call has at most.
+            max_bytes: how large they are together, at most, as DynamoDB counts the size of records;
+                one that is larger comes alone. None for any size.
+            latest_only: whether only each item's last record of the batch is passed, if it matches;
+                the earlier ones are done with it.
+            options: see ``RouteOptions``.
+        """
+        batching = checked_batching(max_items, max_bytes, latest_only)
+        return self._decorator(
+            "on_batch",
+            names or tuple(EventName),
+            checked_conditions(when, "on_batch(when=...)"),
+            options,
+            batching=batching,
+        )
+
     def add_route(
         self,
         event_names: Iterable[str],
         handler: Callable[..., Any],
         *filters: Condition,
         ttl: bool | None = None,
+        batching: Batching | None = None,
         table: str | None = None,
         name: str | None = None,
         middleware: Sequence[Middleware] = (),
@@ -167,7 +221,7 @@ class Router:
                 already part of an App.
         """
         self._refuse_if_frozen()
-        check_signature(handler)
+        check_signature(handler, takes_many=batching is not None)
         names, owner = checked_events(event_names), name_of(handler)
         route = Route(
             name=checked_name(name, owner) or owner,
@@ -176,6 +230,7 @@ class Router:
             filters=checked_conditions(filters, f"a filter of {owner}"),
             table=checked_table(table, f"table= of {owner}"),
             ttl=checked_ttl(ttl, names, owner),
+            batching=batching,
             middleware=checked_middleware(middleware, f"middleware= of {owner}"),
         )
         self._entries.append(route)
@@ -212,7 +267,9 @@ class Router:
         event_names: Iterable[str],
         filters: Sequence[Condition],
         options: RouteOptions,
+        *,
         ttl: bool | None = None,
+        batching: Batching | None = None,
     ) -> Callable[[H], H]:
         self._refuse_if_frozen()
         conditions = checked_filters(filters, verb)
@@ -222,11 +279,23 @@ class Router:
         self._unapplied[token] = f"{verb}({', '.join(map(repr, conditions))})"
 
         def decorate(handler: H) -> H:
-            self.add_route(names, handler, *conditions, ttl=ttl, **options)
+            self.add_route(names, handler, *conditions, ttl=ttl, batching=batching, **options)
             self._unapplied.pop(token, None)
             return handler
 
         return decorate
+
+
+def checked_batching(max_items: int, max_bytes: int | None, latest_only: bool) -> Batching:
+    """Return the options of a batch route."""
+    for name, limit in (("max_items", max_items), ("max_bytes", max_bytes)):
+        if limit is None and name == "max_bytes":
+            continue
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise RegistrationError(f"on_batch({name}=...) is a whole number, at least 1")
+    if not isinstance(latest_only, bool):
+        raise RegistrationError("on_batch(latest_only=...) is True or False")
+    return Batching(max_items, max_bytes, latest_only)
 
 
 def flatten(routers: Sequence[Router]) -> list[Route]:

@@ -14,12 +14,13 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 
 # One total order: a file imports only from files above it. A folder's __init__ is its last file.
 ORDER = """
-errors values encoding record batch codec
+errors values encoding record change batch codec
 _paths _conditions filters
 context middleware observe
-_models _binding _checks routing _table
+_models _binding _batches _checks routing _table
 checkpoints source lineage
-engine/lost engine/fold engine/plan engine/lanes engine/work engine/slots
+engine/lost engine/fold engine/order engine/plan engine/lanes engine/chunks engine/desk
+engine/batching engine/work engine/slots
 engine/threads engine/bridge engine/run engine/__init__
 app
 _watchdog _loop _host aws_lambda

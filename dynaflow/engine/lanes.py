@@ -83,15 +83,26 @@ class Gate:
 
     Nothing starts at twice the margin before the deadline; calls are cancelled at the margin:
     500 ms or 10 % of the time left at entry, whichever is more, but never above a quarter of it.
+    Where batch routes come after the lanes, lanes start nothing in the second half of the time in
+    which anything may start.
 
     Args:
         barrier: nothing at or above this position starts.
         deadline: when the batch must be answered; None where nothing waits.
         stop_on_failure: after a failure, nothing above it starts (``failure_policy="stop"``).
         may_start: asked before each record, too; None for yes.
+        halved: whether batch routes come after the lanes.
     """
 
-    __slots__ = ("_deadline", "_margin", "_may_start", "barrier", "stop_on_failure", "stopped")
+    __slots__ = (
+        "_deadline",
+        "_lanes_close",
+        "_margin",
+        "_may_start",
+        "barrier",
+        "stop_on_failure",
+        "stopped",
+    )
 
     def __init__(
         self,
@@ -100,6 +111,7 @@ class Gate:
         deadline: Deadline | None = None,
         stop_on_failure: bool = False,
         may_start: Callable[[], bool] | None = None,
+        halved: bool = False,
     ) -> None:
         self.barrier = barrier
         self.stop_on_failure = stop_on_failure
@@ -108,18 +120,37 @@ class Gate:
         left = math.inf if deadline is None else deadline.remaining()
         self._deadline = None if left == math.inf else deadline
         self._margin = 0.0 if left == math.inf else margin_of(left)
+        self._lanes_close = 2 * self._margin
+        if halved and self._deadline is not None:
+            self._lanes_close += (left - 2 * self._margin) / 2
 
     def is_open(self, record: Record) -> bool:
-        """Return True if this record may start now."""
-        if self.stopped or record.position >= self.barrier:
-            return False
-        if self._deadline is not None and self._deadline.remaining() <= 2 * self._margin:
-            return False
-        return self._may_start is None or self._may_start()
+        """Return True if a lane may start this record now."""
+        return self._is_open(record, self._lanes_close)
+
+    def is_open_to_batches(self, record: Record) -> bool:
+        """Return True if a batch route may start with this record now."""
+        return self._is_open(record, 2 * self._margin)
 
     def seconds_open(self) -> float | None:
-        """Return the seconds until nothing starts any more; None if there is no deadline."""
-        return None if self._deadline is None else self._deadline.remaining() - 2 * self._margin
+        """Return the seconds until lanes start nothing more; None if there is no deadline."""
+        return None if self._deadline is None else self._deadline.remaining() - self._lanes_close
+
+    def seconds_until_overlap(self) -> float | None:
+        """Return the seconds until batch routes wait no longer for calls that lanes still run.
+
+        That is in the middle of the time that is left for batch routes; None without a deadline.
+        """
+        if self._deadline is None:
+            return None
+        return self._deadline.remaining() - (self._lanes_close + 2 * self._margin) / 2
+
+    def _is_open(self, record: Record, closes: float) -> bool:
+        if self.stopped or record.position >= self.barrier:
+            return False
+        if self._deadline is not None and self._deadline.remaining() <= closes:
+            return False
+        return self._may_start is None or self._may_start()
 
     def failed(self, position: int) -> None:
         """Note that the record at this position has failed."""

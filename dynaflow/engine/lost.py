@@ -19,28 +19,32 @@ class LostCalls:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._calls = 0
         self._lanes: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, list[Callable[[], object]]] = {}
 
     def __len__(self) -> int:
-        return self._lanes.total() if self._lanes else 0
+        return self._calls
 
     def __contains__(self, lane: Hashable) -> bool:
         return lane in self._lanes
 
-    def lose(self, lane: Hashable) -> None:
-        """Note that a call on this lane is lost."""
+    def lose(self, *lanes: Hashable) -> None:
+        """Note that a call is lost, and which lanes it works on."""
         with self._lock:
-            self._lanes[lane] += 1
+            self._calls += 1
+            self._lanes.update(lanes)
 
-    def come_back(self, lane: Hashable) -> None:
-        """Note that a lost call on this lane has ended; tell those who wait for it."""
+    def come_back(self, *lanes: Hashable) -> None:
+        """Note that a lost call on these lanes has ended; tell those who wait for them."""
+        waiting: list[Callable[[], object]] = []
         with self._lock:
-            self._lanes[lane] -= 1
-            free = self._lanes[lane] == 0
-            if free:
-                del self._lanes[lane]
-            waiting = self._waiting.pop(lane, []) if free else []
+            self._calls -= 1
+            self._lanes.subtract(lanes)
+            for lane in lanes:
+                if self._lanes[lane] == 0:
+                    del self._lanes[lane]
+                    waiting += self._waiting.pop(lane, [])
         for tell in waiting:
             tell()
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import inspect
 import math
+import time
 from collections.abc import Awaitable, Hashable, Sequence
 from typing import Any
 
 from dynaflow._table import CompiledRoute, RouteTable
 from dynaflow.batch import Batch, Outcome, Status
 from dynaflow.engine.fold import Ledger
-from dynaflow.errors import MalformedRecord, MalformedValue
-from dynaflow.record import Image, Record, Undecodable
-from dynaflow.values import canonical
+from dynaflow.engine.order import Ordering, item_of
+from dynaflow.errors import NonRetryable
+from dynaflow.record import Record, Undecodable
 
-__all__ = ["Job", "Lane", "Plan", "item_lane", "make_plan"]
+__all__ = ["Job", "Lane", "Plan", "make_plan"]
 
 
 class Job:
@@ -23,21 +24,31 @@ class Job:
     Args:
         record: the record.
         index: where it stands in its batch.
-        routes: in order of registration.
+        routes: in order of registration, batch routes among them.
+        item: what all records of its item share, where a batch route asks for it.
         doomed: True once the record fails whatever the routes that are left do: one has failed, or
             could not tell whether it matches.
 
-    ``at`` is the route whose turn it is.
+    ``routes`` are those that are called with this record alone, ``at`` the one whose turn it is;
+    ``batch_routes`` are those that have it still to do, together with others.
     """
 
-    __slots__ = ("at", "doomed", "index", "record", "routes")
+    __slots__ = ("at", "batch_routes", "doomed", "index", "item", "record", "routes")
 
     def __init__(
-        self, record: Record, index: int, routes: Sequence[CompiledRoute], *, doomed: bool
+        self,
+        record: Record,
+        index: int,
+        routes: Sequence[CompiledRoute],
+        *,
+        item: Hashable = None,
+        doomed: bool = False,
     ) -> None:
         self.record = record
         self.index = index
-        self.routes = routes
+        self.routes = [route for route in routes if route.batching is None]
+        self.batch_routes = {route for route in routes if route.batching is not None}
+        self.item = item
         self.doomed = doomed
         self.at = 0
 
@@ -50,20 +61,29 @@ class Job:
 class Lane:
     """The jobs of one item, in stream order; strictly one after the other.
 
-    ``cursor`` is the next job, ``ticket`` counts how often the lane changed hands, ``pending`` is
-    an awaitable that the next job's route returned in a thread and that a loop has to await;
-    ``started`` is when the running call began.
+    ``cursor`` is the next job; ``settled`` the first one that is not wholly done, batch routes
+    included; ``broken`` the first one that a batch route failed, infinite if there is none;
+    ``ticket`` counts how often the lane changed hands; ``pending`` is an awaitable that the next
+    job's route returned in a thread and that a loop has to await; ``started`` is when the running
+    call began.
     """
 
-    __slots__ = ("cursor", "jobs", "key", "pending", "started", "ticket")
+    __slots__ = ("broken", "cursor", "jobs", "key", "pending", "settled", "started", "ticket")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.jobs: list[Job] = []
         self.cursor = 0
+        self.settled = 0
+        self.broken = math.inf
         self.ticket = 0
         self.pending: Awaitable[Any] | None = None
         self.started = 0.0
+
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """The keys of the lanes that the running call works on: this one's."""
+        return (self.key,)
 
     @property
     def next_job(self) -> Job:
@@ -85,6 +105,16 @@ class Lane:
         """True if a thread can run all of it without a loop."""
         return all(route.is_sync for job in self.jobs for route in job.routes)
 
+    def outcomes(self, status: Status, error: BaseException | None = None) -> tuple[Outcome, ...]:
+        """Return the outcome of the call whose turn it is."""
+        job, took = self.next_job, time.perf_counter() - self.started
+        return (Outcome(job.record, job.route.name, status, error, took),)
+
+    def skip_idle(self) -> None:
+        """Pass over jobs that only batch routes take: a worker has nothing to do for them."""
+        while self.remaining and not self.next_job.routes and not self.next_job.doomed:
+            self.cursor += 1
+
     def drop_pending(self) -> None:
         """Forget the awaitable; a coroutine is closed, because nobody will await it."""
         pending, self.pending = self.pending, None
@@ -97,86 +127,109 @@ class Plan:
 
     Args:
         batch: the batch.
-        ledger: records that no route takes are already done in it.
-        lanes: the lanes that have something to run.
-        refused: failures that are certain without running anything.
-        barrier: nothing at or above this position may start.
+
+    ``ledger`` has the records that no route takes as done; ``lanes`` are those that have something
+    to run; ``refused`` are failures that are certain without running anything; nothing at or above
+    ``barrier`` may start.
     """
 
     __slots__ = ("barrier", "batch", "lanes", "ledger", "refused")
 
-    def __init__(
-        self,
-        batch: Batch,
-        ledger: Ledger,
-        lanes: list[Lane],
-        refused: list[Outcome],
-        barrier: float,
-    ) -> None:
+    def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.ledger = ledger
-        self.lanes = lanes
-        self.refused = refused
-        self.barrier = barrier
+        self.ledger = Ledger(batch.records)
+        self.lanes: list[Lane] = []
+        self.refused: list[Outcome] = []
+        self.barrier = math.inf
+
+    @property
+    def has_batch_routes(self) -> bool:
+        """True if a batch route takes one of the records."""
+        return any(job.batch_routes for lane in self.lanes for job in lane.jobs)
 
 
-def make_plan(table: RouteTable, batch: Batch) -> Plan:
+def make_plan(table: RouteTable, batch: Batch, ordering: Ordering) -> Plan:
     """Route every record of the batch and sort the matched ones into lanes."""
-    ledger = Ledger(batch.records)
-    lanes: dict[Hashable, Lane] = {}
-    closed: set[Hashable] = set()  # lanes in which a record has failed already
-    refused: list[Outcome] = []
-    barrier = math.inf
+    planner = _Planner(table, batch, ordering)
     for index, record in enumerate(batch.records):
         if isinstance(record, Undecodable):
-            refused.append(Outcome(record, None, Status.FAILED, record.reason))
-            if record.keys is None:
-                barrier = min(barrier, record.position)
-            else:
-                closed.add(item_lane(record, record.keys))
-            continue
-        routes, unclear = table.match(record)
+            planner.refuse(record)
+        else:
+            planner.add(record, index)
+    return planner.plan
+
+
+class _Planner:
+    """Plans a batch record after record, in stream order."""
+
+    def __init__(self, table: RouteTable, batch: Batch, ordering: Ordering) -> None:
+        self.plan = Plan(batch)
+        self._table = table
+        self._ordering = ordering
+        self._lanes: dict[Hashable, Lane] = {}
+        self._closed: set[Hashable] = set()  # lanes in which a record has failed already
+
+    def refuse(self, record: Undecodable) -> None:
+        """Plan a record that cannot be read: it has failed, and its lane is closed."""
+        self._fail(record, None, record.reason)
+        try:
+            if record.keys is not None:
+                self._closed.add(self._ordering.lane_of(record, record.keys))
+                return
+        except NonRetryable:
+            pass  # where its lane is not known either, all that comes later has to wait
+        self._bar(record)
+
+    def add(self, record: Record, index: int) -> None:
+        """Plan a record that can be read."""
+        routes, unclear = self._table.match(record)
         if not routes and not unclear:
-            ledger.done(index)
-            continue
+            self._add_unmatched(record, index)
+            return
         try:
-            key = item_lane(record, record.keys)
-        except MalformedValue as error:
-            refused.append(Outcome(record, None, Status.FAILED, _unreadable_key(error)))
-            barrier = min(barrier, record.position)
-            continue
-        if key in closed:
-            continue
-        refused.extend(Outcome(record, r.name, Status.FAILED, error) for r, error in unclear)
+            key = self._ordering.lane_of(record, record.keys)
+            item = item_of(record, record.keys) if self._table.has_latest_only else None
+        except NonRetryable as error:
+            self._fail(record, None, error)
+            self._bar(record)
+            return
+        if key in self._closed:
+            return
+        for route, reason in unclear:
+            self._fail(record, route.name, reason)
         if unclear:
-            closed.add(key)
+            self._closed.add(key)
         if routes:
-            lane = lanes.get(key) or lanes.setdefault(key, Lane(key))
-            lane.jobs.append(Job(record, index, routes, doomed=bool(unclear)))
-    return Plan(batch, ledger, list(lanes.values()), refused, barrier)
+            self._append(key, Job(record, index, routes, item=item, doomed=bool(unclear)))
 
+    def _add_unmatched(self, record: Record, index: int) -> None:
+        """Plan a record that no route takes: it is done, unless it makes an earlier one stale.
 
-def item_lane(record: Record | Undecodable, keys: Image) -> Hashable:
-    """Return what all records of one item share: the stream and the primary key, by value.
+        A batch route with ``latest_only`` must see that its item has changed again, in this
+        delivery and, if the earlier record comes again, in that one, too.
+        """
+        if self._table.has_latest_only:
+            try:
+                key = self._ordering.lane_of(record, record.keys)
+                item = item_of(record, record.keys)
+            except NonRetryable:
+                key = item = None
+            if key in self._closed:
+                return
+            if key in self._lanes:
+                self._append(key, Job(record, index, (), item=item))
+                return
+        self.plan.ledger.done(index)
 
-    Raises:
-        MalformedValue: the key cannot be read.
-    """
-    parts = []
-    for name, value in keys.raw.items():
-        try:
-            parts.append((name, canonical(value)))
-        except MalformedValue as error:
-            raise error.inside(name) from None
-    return record.source_arn, *sorted(parts, key=_by_name)
+    def _append(self, key: Hashable, job: Job) -> None:
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(key)
+            self.plan.lanes.append(lane)
+        lane.jobs.append(job)
 
+    def _fail(self, record: Record | Undecodable, route: str | None, error: BaseException) -> None:
+        self.plan.refused.append(Outcome(record, route, Status.FAILED, error))
 
-def _by_name(part: tuple[str, object]) -> str:
-    return part[0]
-
-
-def _unreadable_key(error: MalformedValue) -> MalformedRecord:
-    return MalformedRecord(
-        f"dynamodb.Keys cannot be read, so the item's order cannot be kept ({error}); "
-        "nothing above this record starts"
-    )
+    def _bar(self, record: Record | Undecodable) -> None:
+        self.plan.barrier = min(self.plan.barrier, record.position)

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from dynaflow.engine.batching import BatchRoutes
 from dynaflow.engine.bridge import asyncio_task, in_thread, until_back
+from dynaflow.engine.chunks import Chunk
 from dynaflow.engine.lanes import Lanes
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Lane
@@ -30,11 +32,29 @@ from dynaflow.middleware import Call
 __all__ = ["Runner"]
 
 Kind: TypeAlias = Literal["loop", "thread"]
+_T = TypeVar("_T")
+R_contra = TypeVar("R_contra", contravariant=True)
 
 _BREATH = 0.02  # seconds of calls that never suspend, after which other tasks get a turn
 _AHEAD = 2  # workers of a kind that may be starting at a time: their number doubles
 
 _crew: ContextVar[object] = ContextVar("dynaflow_crew")
+
+
+class Ends(Protocol[R_contra]):
+    """Where it is entered how a call of a lane, or of a batch route, ended."""
+
+    def succeeded(self, running: R_contra, /) -> object:
+        """Enter that it is done."""
+        ...
+
+    def failed(self, running: R_contra, error: BaseException, /) -> object:
+        """Enter that it failed."""
+        ...
+
+    def cut_off(self, running: R_contra, /) -> object:
+        """Enter that the engine has cancelled it."""
+        ...
 
 
 class Runner:
@@ -71,7 +91,7 @@ class Runner:
             with anyio.CancelScope(deadline=cut_at) as scope:
                 await crew.run(scope)
         except ExceptionGroup as group:  # of may_start or on_progress: calls' errors are entered
-            raise group.exceptions[0] from None
+            raise _first_of(group) from None
         finally:
             work.close()
             self._dismiss(crew)
@@ -80,8 +100,9 @@ class Runner:
         """Call a function in a worker thread on behalf of a call, and return what it returned."""
         if self.threads.size == 0:
             return function()
-        if call.lane in self._lost:  # from an earlier try that a middleware gave up on
-            await until_back(self._lost, call.lane)
+        for lane in call.lanes:
+            if lane in self._lost:  # from an earlier try that a middleware gave up on
+                await until_back(self._lost, lane)
         holder = _crew.get(call)
         await self.thread_slots.acquire(holder)
         try:
@@ -99,8 +120,8 @@ class Runner:
         """Return what notes that nobody waits any more for a thread that works on a call's item."""
 
         def left(thread: Future[Any]) -> None:
-            self._lost.lose(call.lane)
-            thread.add_done_callback(lambda _: self._lost.come_back(call.lane))
+            self._lost.lose(*call.lanes)
+            thread.add_done_callback(lambda _: self._lost.come_back(*call.lanes))
 
         return left
 
@@ -118,12 +139,55 @@ class _Crew:
         self._thread_leaves = False
 
     async def run(self, scope: anyio.CancelScope) -> None:
-        """Run workers until no lane waits and all have ended."""
+        """Run workers until no lane waits and all have ended, and batch routes after them."""
         self._scope = scope
-        async with anyio.create_task_group() as self._group:
-            self._hire_first()
-            for lane in tuple(self._work.held):
-                self._group.start_soon(self._await_lost_call, lane)
+        batch_routes = self._work.batch_routes
+        async with anyio.create_task_group() as later:
+            lanes_ended = anyio.Event()
+            if batch_routes is not None:
+                later.start_soon(self._run_batch_routes, batch_routes, lanes_ended)
+            async with anyio.create_task_group() as self._group:
+                self._hire_first()
+                for lane in tuple(self._work.held):
+                    self._group.start_soon(self._await_lost_call, lane)
+            lanes_ended.set()
+
+    async def _run_batch_routes(self, routes: BatchRoutes, lanes_ended: anyio.Event) -> None:
+        """Run batch routes once lanes have ended, or start nothing more because of a deadline."""
+        _crew.set(self)
+        gate = self._work.gate
+        for seconds, overlap in ((gate.seconds_open, False), (gate.seconds_until_overlap, True)):
+            with anyio.move_on_after(seconds()):
+                await lanes_ended.wait()
+                break
+            routes.refresh(overlap=overlap)
+            await self._run_chunks(routes)
+        await lanes_ended.wait()
+        routes.refresh()
+        await self._run_chunks(routes)
+
+    async def _run_chunks(self, routes: BatchRoutes) -> None:
+        own_task, slots = asyncio_task(), self._runner.slots
+        while True:
+            await slots.acquire(self)
+            try:
+                chunk = routes.next()
+                if chunk is None:
+                    return
+                await self._run_chunk(routes, chunk)
+            finally:
+                slots.release(self)
+            self._work.progress()
+            if own_task is not None and own_task.cancelling():
+                await self._absorb_stray_cancellation(own_task)
+            await checkpoint()
+
+    async def _run_chunk(self, routes: BatchRoutes, chunk: Chunk) -> None:
+        pending, chunk.pending = chunk.pending, None
+        call = routes.begin(chunk)
+        if call is not None:
+            process = chunk.route.process(call) if pending is None else pending
+            await self._finish(process, routes, chunk)
 
     async def _await_lost_call(self, lane: Lane) -> None:
         """Let a held lane start once the lost call on its item is back, if that is in time."""
@@ -255,10 +319,7 @@ class _Crew:
                 return False
             await self._run_route(lane)
             job.at += 1
-        if not work.job_ended(lane):
-            return False
-        lane.cursor += 1
-        return lane.remaining > 0
+        return work.job_ended(lane) and lane.remaining > 0
 
     async def _run_route(self, lane: Lane) -> None:
         work = self._work
@@ -266,19 +327,25 @@ class _Crew:
         if call is None:
             return
         pending, lane.pending = lane.pending, None
+        await self._finish(
+            lane.next_job.route.process(call) if pending is None else pending, work, lane
+        )
+
+    async def _finish(self, process: Awaitable[object], desk: Ends[_T], running: _T) -> None:
+        """Await a call, and enter what became of it."""
         try:
-            await (lane.next_job.route.process(call) if pending is None else pending)
+            await process
         except BaseException as error:  # a handler's SystemExit is its record's failure, no more
             if _is_engines_own(error):
-                work.cut_off(lane)
+                desk.cut_off(running)
                 raise
-            work.failed(lane, error)
-            if isinstance(work.fatal, KeyboardInterrupt):
+            desk.failed(running, error)
+            if isinstance(self._work.fatal, KeyboardInterrupt):
                 self._scope.cancel()
             if _is_cancelled():  # and the handler made another error of it
                 await checkpoint()
         else:
-            work.succeeded(lane)
+            desk.succeeded(running)
 
     async def _absorb_stray_cancellation(self, task: Any) -> None:
         """Take back a cancellation that a handler asked for itself, so that the next is not hit."""
@@ -289,6 +356,13 @@ class _Crew:
                 if _is_cancelled():
                     raise
             task.uncancel()
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _is_engines_own(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from dynaflow.engine.batching import BatchRoutes
 from dynaflow.engine.plan import Lane
 from dynaflow.engine.work import Work
 
@@ -87,8 +88,10 @@ def drain(work: Work, *, lowest: bool, leave_early: Callable[[], bool] | None = 
 def run_in_threads(work: Work, threads: Threads, *, workers: int) -> None:
     """Run all sync lanes of a batch and return when they have ended or the deadline cuts them off.
 
+    Batch routes come after them, if all of them are sync. What is left then wants a loop.
+
     Args:
-        work: the batch. What is left in ``work.on_loop`` afterwards wants a loop.
+        work: the batch.
         threads: where to run; with a size of 0, the calling thread.
         workers: how many calls may run at a time, at most.
     """
@@ -100,37 +103,103 @@ def run_in_threads(work: Work, threads: Threads, *, workers: int) -> None:
         if free.wait(None if left is None else max(0.0, left)):
             work.release(lane)
     _run_waiting(work, threads, workers)
+    if work.batch_routes is not None and not work.needs_loop:
+        _run_batch_routes(work, threads, work.batch_routes)
 
 
 def _run_waiting(work: Work, threads: Threads, workers: int) -> None:
     if threads.size == 0:
         drain(work, lowest=True)
     else:
-        _share_out(work, threads, min(threads.size, workers, work.in_threads.waiting))
+        _share_out(work, threads, workers)
     work.adopt_handed_over()
 
 
-def _share_out(work: Work, threads: Threads, count: int) -> None:
+def _share_out(work: Work, threads: Threads, workers: int) -> None:
     """Let several threads drain the lanes; close the work if the deadline comes first."""
-    ended: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    def one(lowest: bool) -> None:
-        try:
-            drain(work, lowest=lowest)
-        finally:
-            ended.put(None)
-
+    team, gate = _Team(threads), work.gate
     try:
-        for number in range(count):
-            threads.start(partial(one, number % 2 == 0))
-        for _ in range(count):
-            left = work.gate.seconds_until_cut()
-            ended.get(timeout=None if left is None else max(0.0, left))
-    except queue.Empty:
-        work.close()
+        for number in range(min(threads.size, workers, work.in_threads.waiting)):
+            team.start(partial(drain, work, lowest=number % 2 == 0))
+        if work.batch_routes is not None and work.batch_routes.is_sync:
+            for seconds, overlap in (
+                (gate.seconds_open, False),
+                (gate.seconds_until_overlap, True),
+            ):
+                if team.wait(seconds):
+                    break
+                if team.wait(gate.seconds_until_cut, busy=workers - 1):
+                    _run_batch_routes(work, threads, work.batch_routes, overlap=overlap)
+        if not team.wait(gate.seconds_until_cut):
+            work.close()
     except BaseException:
         work.close()
         raise
+
+
+def _run_batch_routes(
+    work: Work, threads: Threads, routes: BatchRoutes, *, overlap: bool = False
+) -> None:
+    """Run batch routes over what is ready; close the work if the deadline comes first."""
+    routes.refresh(overlap=overlap)
+    if threads.size == 0:
+        _drain_batch_routes(routes)
+        return
+    team = _Team(threads)
+    team.start(partial(_drain_batch_routes, routes))
+    if not team.wait(work.gate.seconds_until_cut):
+        work.close()
+
+
+class _Team:
+    """Worker threads that one thread waits for."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._busy = 0
+
+    def start(self, function: Callable[[], object]) -> None:
+        """Run a function in a thread."""
+        self._busy += 1
+        self._threads.start(partial(self._run, function))
+
+    def wait(self, seconds: Callable[[], float | None], *, busy: int = 0) -> bool:
+        """Wait until no more than so many threads are busy; return False if time is up first."""
+        while self._busy > busy:
+            left = seconds()
+            try:
+                self._ended.get(timeout=None if left is None else max(0.0, left))
+            except queue.Empty:
+                return False
+            self._busy -= 1
+        return True
+
+    def _run(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        finally:
+            self._ended.put(None)
+
+
+def _drain_batch_routes(routes: BatchRoutes) -> None:
+    """Call batch routes, chunk after chunk, until one of them wants a loop or nothing is ready."""
+    while routes.is_sync and (chunk := routes.next()) is not None:
+        call = routes.begin(chunk)
+        if call is None:
+            continue
+        try:
+            result: Any = contextvars.copy_context().run(chunk.route.call, call)
+            is_pending = inspect.isawaitable(
+                result
+            )  # looks at __class__, which a proxy may compute
+        except BaseException as error:  # SystemExit and the like must not end the thread
+            routes.failed(chunk, error)
+            continue
+        if is_pending:
+            routes.hand_over(chunk, result)
+        else:
+            routes.succeeded(chunk)
 
 
 def _run_lane(work: Work, lane: Lane) -> None:
@@ -144,7 +213,6 @@ def _run_lane(work: Work, lane: Lane) -> None:
             job.at += 1
         if not work.job_ended(lane):
             return
-        lane.cursor += 1
 
 
 def _run_route(work: Work, lane: Lane) -> bool:

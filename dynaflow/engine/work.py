@@ -1,24 +1,18 @@
-"""One batch at work: what both ways of running it, on a loop and in threads, have in common.
-
-Whatever a call does, it is entered here: done, failed, or cut off. Everything that was never
-entered is not done. Once the work is closed, nothing more is entered: a call that outlived the
-deadline cannot touch an answer that has been given.
-"""
+"""One batch at work: what both ways of running it, on a loop and in threads, have in common."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from dynaflow.batch import BatchResult, Outcome, Status
 from dynaflow.context import HandlerContext
-from dynaflow.engine.lanes import Gate, Lanes
+from dynaflow.engine.batching import BatchRoutes
+from dynaflow.engine.desk import Desk
+from dynaflow.engine.lanes import Lanes
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Lane, Plan
 from dynaflow.middleware import Call
-from dynaflow.observe import BatchEnded, CallEnded, Observer, log_event, notify
+from dynaflow.observe import BatchEnded, Observer, notify
 from dynaflow.record import Record, Undecodable
 
 __all__ = ["OnProgress", "Work"]
@@ -26,11 +20,12 @@ __all__ = ["OnProgress", "Work"]
 OnProgress = Callable[[Record | Undecodable], None]
 
 
-class Work:
+class Work(Desk):
     """One batch at work.
 
     ``on_loop`` and ``in_threads`` are the lanes that wait for a worker, ``held`` those on whose
-    item a lost call of an earlier batch still works.
+    item a lost call of an earlier batch still works; ``batch_routes`` come after them, None if no
+    batch route takes a record.
 
     Args:
         plan: the routed batch.
@@ -53,29 +48,20 @@ class Work:
         on_progress: OnProgress | None = None,
         contain: bool = False,
     ) -> None:
-        self.gate = Gate(
-            barrier=plan.barrier,
-            deadline=plan.batch.deadline,
+        super().__init__(
+            plan,
+            lost=lost,
+            observers=observers,
             stop_on_failure=stop_on_failure,
             may_start=may_start,
+            contain=contain,
         )
         self.on_loop = Lanes()
         self.in_threads = Lanes()
         self.held: list[Lane] = []
-        self.lost = lost
-        self.lock = threading.Lock()
-        self.fatal: BaseException | None = None
-        self._running: set[Lane] = set()
+        self.batch_routes = BatchRoutes(self) if plan.has_batch_routes else None
         self._handed_over: list[Lane] = []
-        self._plan = plan
-        self._ledger = plan.ledger
-        self._observers = tuple(observers)
         self._on_progress = on_progress
-        self._contain = contain
-        self._closed = False
-        for outcome in plan.refused:
-            self._enter(outcome)
-            self.gate.failed(outcome.record.position)
         for lane in plan.lanes:
             if lane.key in lost:
                 self.held.append(lane)
@@ -84,17 +70,19 @@ class Work:
 
     @property
     def needs_loop(self) -> bool:
-        """True if a lane waits that only an event loop can run."""
-        return self.on_loop.waiting > 0 and not self._closed
-
-    @property
-    def closed(self) -> bool:
-        """True once nothing more is entered."""
-        return self._closed
+        """True if something waits that only an event loop can run."""
+        if self.closed:
+            return False
+        return self.on_loop.waiting > 0 or not (
+            self.batch_routes is None or self.batch_routes.is_sync
+        )
 
     def add(self, lane: Lane) -> None:
-        """Let a lane wait for a worker of its kind."""
-        (self.in_threads if lane.is_sync else self.on_loop).add(lane)
+        """Let a lane wait for a worker of its kind, if there is something to do for one."""
+        lane.skip_idle()
+        self.settle(lane)
+        if lane.remaining:
+            (self.in_threads if lane.is_sync else self.on_loop).add(lane)
 
     def release(self, lane: Lane) -> None:
         """Let a held lane wait for a worker, because its lost call has come back."""
@@ -102,15 +90,13 @@ class Work:
         with self.lock:  # threads take lanes at the same time
             self.add(lane)
 
-    def hand_over(self, lane: Lane, pending: Awaitable[Any]) -> None:
+    def hand_over(self, lane: Lane, pending: Awaitable[object]) -> None:
         """Give a lane to the loop, because its sync route returned something to await."""
         lane.next_job.route.is_sync = False
         lane.pending = pending
-        with self.lock:
-            too_late = self._leave(lane)
-            self._handed_over.append(lane)
-        if too_late:
+        if self.leave(lane):
             lane.drop_pending()
+        self._handed_over.append(lane)
 
     def adopt_handed_over(self) -> None:
         """Let the lanes that threads gave up wait for the loop; for the loop's own thread."""
@@ -125,46 +111,44 @@ class Work:
 
     def begin(self, lane: Lane) -> Call | None:
         """Note that the lane's next route is called now; return the call, or None if too late."""
-        job, batch = lane.next_job, self._plan.batch
-        with self.lock:  # a call that began unseen by close() could meet the next one of its item
-            if self._closed:
-                return None
-            self._running.add(lane)
-        lane.started = time.perf_counter()
+        if not self.start(lane):
+            return None
+        job = lane.next_job
         context = HandlerContext(
             record=job.record,
             route=job.route.name,
-            deadline=batch.deadline,
-            lambda_context=batch.invocation,
+            deadline=self.batch.deadline,
+            lambda_context=self.batch.invocation,
         )
-        return Call(context, lane.key)
+        return Call(context, lane.keys)
 
     def succeeded(self, lane: Lane) -> bool:
         """Enter that the route whose turn it was is done; return False if it is too late."""
-        return self._ended(lane, Status.DONE)
+        return self.end(lane, lane.outcomes(Status.DONE))
 
     def failed(self, lane: Lane, error: BaseException) -> bool:
         """Enter that the route whose turn it was has failed; return False if it is too late."""
-        if isinstance(error, (KeyboardInterrupt, MemoryError)):
-            self._survive(error)
+        self.survive(error)
         lane.next_job.doomed = True
-        return self._ended(lane, Status.FAILED, error)
+        return self.end(lane, lane.outcomes(Status.FAILED, error))
 
     def cut_off(self, lane: Lane) -> None:
         """Enter that the route whose turn it was has been cancelled by the engine."""
-        self._ended(lane, Status.NOT_DONE)
+        self.end(lane, lane.outcomes(Status.NOT_DONE))
 
     def job_ended(self, lane: Lane) -> bool:
-        """Settle a record whose routes have all been tried; return True if it is done."""
+        """Settle a record whose routes have all been tried; return True if it has not failed."""
         job = lane.next_job
         with self.lock:
-            if self._closed:
+            if self.closed:
                 return False
             if job.doomed:
                 self.gate.failed(job.record.position)
-            else:
-                self._ledger.done(job.index)
-        return not job.doomed
+                return False
+            lane.cursor += 1
+            lane.skip_idle()
+            self.settle(lane)
+        return True
 
     def progress(self) -> None:
         """Tell how far the low-water mark has come, if it moved."""
@@ -172,21 +156,17 @@ class Work:
         if last is not None and self._on_progress is not None:
             self._on_progress(last)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Enter nothing more: calls that still run are cut off, and lost to this batch."""
-        with self.lock:
-            if self._closed:
-                return
-            self._closed = True
-            running = tuple(self._running)
-            for lane in running:
-                self.lost.lose(lane.key)
-        for lane in running:
-            self._enter(_outcome(lane, Status.NOT_DONE))
+        if not super().close():
+            return False
         for lane in self.held:
-            self._enter(Outcome(lane.next_job.record, None, Status.NOT_DONE))
-        for lane in self._plan.lanes:
+            self.enter(Outcome(lane.next_job.record, None, Status.NOT_DONE))
+        for lane in self.lanes:
             lane.drop_pending()
+        if self.batch_routes is not None:
+            self.batch_routes.close()
+        return True
 
     def finish(self) -> BatchResult:
         """Close the work and return what became of the batch.
@@ -199,46 +179,5 @@ class Work:
         if self.fatal is not None:
             raise self.fatal
         result = self._ledger.result()
-        notify(self._watchers, BatchEnded(result, len(self._plan.batch.records)))
+        notify(self._watchers, BatchEnded(result, len(self.batch.records)))
         return result
-
-    @property
-    def _watchers(self) -> tuple[Observer, ...]:
-        return (log_event, *self._observers)
-
-    def _ended(self, lane: Lane, status: Status, error: BaseException | None = None) -> bool:
-        outcome = _outcome(lane, status, error)
-        with self.lock:
-            if self._leave(lane):
-                return False
-            self._ledger.enter(outcome)
-        self._show(outcome)
-        return True
-
-    def _leave(self, lane: Lane) -> bool:
-        """Note that the lane's call has ended, and return whether that comes too late."""
-        self._running.discard(lane)
-        if self._closed:
-            self.lost.come_back(lane.key)
-        return self._closed
-
-    def _enter(self, outcome: Outcome) -> None:
-        self._ledger.enter(outcome)
-        self._show(outcome)
-
-    def _show(self, outcome: Outcome) -> None:
-        if self._observers or outcome.status is not Status.DONE:
-            notify(self._watchers, CallEnded(outcome))
-
-    def _survive(self, error: BaseException) -> None:
-        """Stop starting after the two errors that a process should not simply go on from."""
-        if isinstance(error, MemoryError) or not self._contain:
-            self.gate.stopped = True
-        if not self._contain:
-            self.fatal = error
-
-
-def _outcome(lane: Lane, status: Status, error: BaseException | None = None) -> Outcome:
-    job = lane.next_job
-    duration = time.perf_counter() - lane.started
-    return Outcome(job.record, job.route.name, status, error, duration)

@@ -1,0 +1,65 @@
+"""What a batch route is given: changes with typed images; and how it names those that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from dynaflow.errors import DynaflowError
+from dynaflow.record import EventName, Image, Record
+
+__all__ = ["Change", "PartialFailure"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[T_co]):
+    """One change among those that a batch route is called with: ``changes: list[Change[Order]]``.
+
+    Args:
+        record: the record.
+        old: the item before the change, in the form that the handler asked for; None where the
+            event or the stream's view type has none.
+        new: the item after the change, likewise.
+    """
+
+    record: Record
+    old: T_co | None
+    new: T_co | None
+
+    @property
+    def event_name(self) -> EventName:
+        """What happened to the item."""
+        return self.record.event_name
+
+    @property
+    def keys(self) -> Image:
+        """The item's primary key."""
+        return self.record.keys
+
+    def __repr__(self) -> str:  # the images are item data, which is not for logs
+        return f"<Change of {self.record!r}>"
+
+
+class PartialFailure(DynaflowError):
+    """A batch route raises it to say which of its changes are not done; the others are.
+
+    Args:
+        failed: who is not done: positions in the list that the handler was given, or the changes or
+            records themselves. At least one.
+        reason: what happened to them, for the log; never item data.
+
+    Raises:
+        ValueError: ``failed`` is empty.
+    """
+
+    def __init__(self, failed: Iterable[int | Record | Change[Any]], reason: str = "") -> None:
+        self.failed = tuple(failed)
+        self.reason = reason
+        if not self.failed:
+            raise ValueError(
+                "PartialFailure names nobody: raise it only if something failed, else return"
+            )
+        super().__init__(reason or f"{len(self.failed)} changes of the call failed")

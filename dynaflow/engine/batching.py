@@ -1,0 +1,188 @@
+"""The batch routes of one batch at work: which call comes next, and what became of its records."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import Any
+
+from dynaflow.batch import Outcome, Status
+from dynaflow.change import Change, PartialFailure
+from dynaflow.context import HandlerContext
+from dynaflow.engine.chunks import Chunk, Chunks, Member
+from dynaflow.engine.desk import Desk
+from dynaflow.engine.plan import Lane
+from dynaflow.middleware import Call
+from dynaflow.record import Record
+
+__all__ = ["BatchRoutes"]
+
+
+class BatchRoutes:
+    """What batch routes do with the records of one batch, once lanes are done with them.
+
+    Args:
+        desk: the batch.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._chunks = Chunks(desk.lanes)
+        self._handed_over: Chunk | None = None
+
+    @property
+    def is_sync(self) -> bool:
+        """True if no event loop is needed."""
+        return self._handed_over is None and all(route.is_sync for route in self._chunks.routes)
+
+    def refresh(self, *, overlap: bool = False) -> None:
+        """Look anew at which records are ready.
+
+        Args:
+            overlap: whether to take records of lanes, too, in which a call of a later one runs.
+        """
+        desk = self._desk
+
+        def ready(lane: Lane) -> int:
+            return 0 if desk.is_running(lane) and not overlap else lane.cursor
+
+        with desk.lock:
+            self._chunks.refresh(ready)
+            for lane in desk.lanes:
+                desk.settle(lane)
+
+    def next(self) -> Chunk | None:
+        """Take the chunk whose turn it is; None if none may start."""
+        chunk, self._handed_over = self._handed_over, None
+        if chunk is not None or self._desk.closed:
+            return chunk
+        with self._desk.lock:
+            return self._chunks.next(self._desk.gate.is_open_to_batches)
+
+    def begin(self, chunk: Chunk) -> Call | None:
+        """Note that a call begins, and return it; None if there is nothing to call.
+
+        Records whose images are not what the handler wants have failed, and later ones of their
+        lanes take no part.
+        """
+        changes = self._sort_out(chunk)
+        if not chunk.members or not self._desk.start(chunk):
+            return None
+        records = tuple(member.record for member in chunk.members)
+        batch = self._desk.batch
+        context = HandlerContext(
+            record=records[0],
+            route=chunk.route.name,
+            deadline=batch.deadline,
+            lambda_context=batch.invocation,
+            members=records,
+            changes=tuple(changes),
+        )
+        return Call(context, chunk.keys)
+
+    def hand_over(self, chunk: Chunk, pending: Awaitable[object]) -> None:
+        """Give a chunk to the loop, because its sync route returned something to await."""
+        chunk.route.is_sync = False
+        chunk.pending = pending
+        if self._desk.leave(chunk):
+            chunk.drop_pending()
+        else:
+            self._handed_over = chunk
+
+    def succeeded(self, chunk: Chunk) -> None:
+        """Enter that all records of a call are done."""
+        self._end(chunk, chunk.outcomes(Status.DONE))
+
+    def failed(self, chunk: Chunk, error: BaseException) -> None:
+        """Enter that a call has failed: for all of its records, or for those that it names."""
+        self._desk.survive(error)
+        if not isinstance(error, PartialFailure):
+            self._end(chunk, chunk.outcomes(Status.FAILED, error))
+            return
+        failed = _named_by(error, chunk)
+        if failed is None:
+            misnamed = ValueError(
+                f"{chunk.route.name} raised PartialFailure for a change that is not of its call, "
+                "so all of them count as failed. Name positions in the list that the handler was "
+                "given, or its changes or records."
+            )
+            misnamed.__cause__ = error
+            self._end(chunk, chunk.outcomes(Status.FAILED, misnamed))
+            return
+        for member in failed:
+            self._break(member)
+        self._end(chunk, tuple(_judged(chunk, failed, error)))
+
+    def cut_off(self, chunk: Chunk) -> None:
+        """Enter that a call has been cancelled by the engine."""
+        self._end(chunk, chunk.outcomes(Status.NOT_DONE))
+
+    def close(self) -> None:
+        """Forget what nobody will await."""
+        if self._handed_over is not None:
+            self._handed_over.drop_pending()
+
+    def _sort_out(self, chunk: Chunk) -> list[Change[Any]]:
+        """Return what the handler gets for each record; leave out those that cannot be had."""
+        route, changes, members = chunk.route, list[Change[Any]](), list[Member]()
+        for member in chunk.members:
+            if member.is_behind_a_failure:
+                continue
+            try:
+                if route.prepare is not None:
+                    changes.append(route.prepare(member.record))
+                members.append(member)
+            except BaseException as error:  # a validator's SystemExit fails this record only
+                self._desk.survive(error)
+                self._break(member)
+                self._desk.enter(Outcome(member.record, route.name, Status.FAILED, error))
+        chunk.members = members
+        return changes
+
+    def _break(self, member: Member) -> None:
+        """Leave later records of the lane to the next delivery."""
+        lane = member.lane
+        lane.broken = min(lane.broken, member.first.at)
+        self._desk.gate.failed(member.record.position)
+
+    def _end(self, chunk: Chunk, outcomes: tuple[Outcome, ...]) -> None:
+        """Enter the outcomes, and that records are done: unless it is too late."""
+        if not self._desk.end(chunk, outcomes):
+            return
+        route = chunk.route
+        with self._desk.lock:
+            for member, outcome in zip(chunk.members, outcomes, strict=True):
+                if outcome.status is Status.FAILED:
+                    self._break(member)
+                elif outcome.status is Status.DONE:
+                    for done in (*member.supersedes, member):
+                        done.job.batch_routes.discard(route)
+                    self._desk.settle(member.lane)
+
+
+def _named_by(error: PartialFailure, chunk: Chunk) -> set[Member] | None:
+    """Return the members that a PartialFailure names; None if it names what is not there."""
+    members = chunk.members
+    by_record = {id(member.record): member for member in members}
+    named: set[Member] = set()
+    for failed in error.failed:
+        if isinstance(failed, int) and 0 <= failed < len(members):
+            named.add(members[failed])
+            continue
+        record = failed.record if isinstance(failed, Change) else failed
+        member = by_record.get(id(record)) if isinstance(record, Record) else None
+        if member is None:
+            return None
+        named.add(member)
+    return named
+
+
+def _judged(chunk: Chunk, failed: set[Member], error: BaseException) -> Iterable[Outcome]:
+    """Yield the outcomes of a call that failed for some of its records."""
+    failures = iter(chunk.outcomes(Status.FAILED, error))
+    held_back = iter(chunk.outcomes(Status.NOT_DONE))
+    done = iter(chunk.outcomes(Status.DONE))
+    for member, *candidates in zip(chunk.members, failures, held_back, done, strict=True):
+        if member in failed:
+            yield candidates[0]
+        else:
+            yield candidates[1 if member.is_behind_a_failure else 2]

@@ -1,0 +1,106 @@
+"""What may not run at the same time: the lane that a record belongs to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Literal, TypeAlias
+
+from dynaflow.errors import MalformedRecord, MalformedValue, OrderUnknown
+from dynaflow.record import Image, Record, Undecodable, table_of
+from dynaflow.values import canonical
+
+__all__ = ["OrderBy", "Ordering", "item_of"]
+
+OrderBy: TypeAlias = Literal["item", "partition_key", "shard"] | Callable[[Record], Hashable]
+
+
+class Ordering:
+    """Says which lane a record belongs to. Records that share a lane run one after the other.
+
+    Args:
+        by: "item": source and primary key. "partition_key": source and partition key. "shard": all
+            records of a batch. A function of the record that gives all records of an item the same
+            hashable value: this value.
+        partition_key: the name of that attribute, or names by table. Records do not say which of
+            two key attributes it is; where it is not given, "partition_key" keeps the order of the
+            whole shard.
+    """
+
+    def __init__(
+        self, by: OrderBy = "item", *, partition_key: str | Mapping[str, str] | None = None
+    ) -> None:
+        self._by = by
+        self._partition_key = partition_key
+
+    def lane_of(self, record: Record | Undecodable, keys: Image) -> Hashable:
+        """Return the lane of a record.
+
+        Args:
+            record: the record.
+            keys: its primary key.
+
+        Raises:
+            MalformedRecord: the key cannot be read.
+            OrderUnknown: there is no such key attribute, or a function gave no lane.
+        """
+        if self._by == "item":
+            return item_of(record, keys)
+        if self._by == "shard":
+            return (record.source_arn,)
+        if self._by == "partition_key":
+            return self._partition_lane(record, keys)
+        return self._chosen_lane(self._by, record)
+
+    def _partition_lane(self, record: Record | Undecodable, keys: Image) -> Hashable:
+        name = self._partition_key
+        if isinstance(name, Mapping):
+            name = name.get(table_of(record.source_arn) or "")
+        if name is None:
+            return item_of(record, keys) if len(keys) == 1 else (record.source_arn,)
+        if name not in keys.raw:
+            raise OrderUnknown(
+                f"the record has no key attribute {name!r}, which App(partition_key=...) names; "
+                f"it has {', '.join(sorted(keys.raw))}. Nothing above this record starts"
+            )
+        return record.source_arn, _part(name, keys.raw[name])
+
+    def _chosen_lane(
+        self, choose: Callable[[Record], Hashable], record: Record | Undecodable
+    ) -> Hashable:
+        if isinstance(record, Undecodable):
+            raise OrderUnknown("a function in App(order_by=...) cannot be asked about this record")
+        try:
+            lane = choose(record)
+            hash(lane)
+        except (KeyboardInterrupt, MemoryError):
+            raise
+        except BaseException as error:  # its SystemExit is a failure of this record
+            raise OrderUnknown(
+                f"the function in App(order_by=...) gave no lane ({type(error).__name__}); nothing "
+                "above this record starts"
+            ) from error
+        return record.source_arn, lane
+
+
+def item_of(record: Record | Undecodable, keys: Image) -> Hashable:
+    """Return what all records of one item share: the stream and the primary key, by value.
+
+    Raises:
+        MalformedRecord: the key cannot be read.
+    """
+    parts = [_part(name, value) for name, value in keys.raw.items()]
+    return record.source_arn, *sorted(parts, key=_by_name)
+
+
+def _part(name: str, value: object) -> tuple[str, Hashable]:
+    try:
+        return name, canonical(value)
+    except MalformedValue as error:
+        raise MalformedRecord(
+            f"dynamodb.Keys cannot be read, so the item's order cannot be kept "
+            f"({error.inside(name)}); nothing above this record starts"
+        ) from None
+
+
+def _by_name(part: tuple[str, object]) -> str:
+    return part[0]
