@@ -34,16 +34,12 @@ class BatchRoutes:
         """True if no event loop is needed."""
         return self._handed_over is None and all(route.is_sync for route in self._chunks.routes)
 
-    def refresh(self, *, overlap: bool = False) -> None:
-        """Look anew at which records are ready.
-
-        Args:
-            overlap: whether to take records of lanes, too, in which a call of a later one runs.
-        """
+    def refresh(self) -> None:
+        """Look anew at which records are ready: those of lanes in which no call is running."""
         desk = self._desk
 
         def ready(lane: Lane) -> int:
-            return 0 if desk.is_running(lane) and not overlap else lane.cursor
+            return 0 if desk.is_running(lane) else lane.cursor
 
         with desk.lock:
             self._chunks.refresh(ready)

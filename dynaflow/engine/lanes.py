@@ -136,15 +136,6 @@ class Gate:
         """Return the seconds until lanes start nothing more; None if there is no deadline."""
         return None if self._deadline is None else self._deadline.remaining() - self._lanes_close
 
-    def seconds_until_overlap(self) -> float | None:
-        """Return the seconds until batch routes wait no longer for calls that lanes still run.
-
-        That is in the middle of the time that is left for batch routes; None without a deadline.
-        """
-        if self._deadline is None:
-            return None
-        return self._deadline.remaining() - (self._lanes_close + 2 * self._margin) / 2
-
     def _is_open(self, record: Record, closes: float) -> bool:
         if self.stopped or record.position >= self.barrier:
             return False

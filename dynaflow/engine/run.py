@@ -137,6 +137,7 @@ class _Crew:
         self._alive: dict[Kind, int] = {"loop": 0, "thread": 0}
         self._hired: dict[Kind, int] = {"loop": 0, "thread": 0}
         self._thread_leaves = False
+        self._worker_ended = anyio.Event()
 
     async def run(self, scope: anyio.CancelScope) -> None:
         """Run workers until no lane waits and all have ended, and batch routes after them."""
@@ -151,20 +152,21 @@ class _Crew:
                 for lane in tuple(self._work.held):
                     self._group.start_soon(self._await_lost_call, lane)
             lanes_ended.set()
+            self._worker_ended.set()
 
     async def _run_batch_routes(self, routes: BatchRoutes, lanes_ended: anyio.Event) -> None:
         """Run batch routes once lanes have ended, or start nothing more because of a deadline."""
         _crew.set(self)
-        gate = self._work.gate
-        for seconds, overlap in ((gate.seconds_open, False), (gate.seconds_until_overlap, True)):
-            with anyio.move_on_after(seconds()):
-                await lanes_ended.wait()
-                break
-            routes.refresh(overlap=overlap)
+        with anyio.move_on_after(self._work.gate.seconds_open()):
+            await lanes_ended.wait()
+        while True:
+            is_last_round = lanes_ended.is_set()
+            self._worker_ended = anyio.Event()
+            routes.refresh()
             await self._run_chunks(routes)
-        await lanes_ended.wait()
-        routes.refresh()
-        await self._run_chunks(routes)
+            if is_last_round:
+                return
+            await self._worker_ended.wait()
 
     async def _run_chunks(self, routes: BatchRoutes) -> None:
         own_task, slots = asyncio_task(), self._runner.slots
@@ -242,6 +244,7 @@ class _Crew:
         finally:
             self._alive["loop"] -= 1
             slots.release(self)
+            self._worker_ended.set()
 
     async def _thread_worker(self, *, lowest: bool, holds: bool) -> None:
         runner = self._runner
@@ -255,6 +258,7 @@ class _Crew:
             await self._run_lanes(lowest=lowest)
         finally:
             runner.slots.release(self)
+            self._worker_ended.set()
 
     async def _drain(self, *, lowest: bool) -> None:
         """Let a worker thread run lanes until none waits; give its slot back afterwards."""

@@ -122,14 +122,12 @@ def _share_out(work: Work, threads: Threads, workers: int) -> None:
         for number in range(min(threads.size, workers, work.in_threads.waiting)):
             team.start(partial(drain, work, lowest=number % 2 == 0))
         if work.batch_routes is not None and work.batch_routes.is_sync:
-            for seconds, overlap in (
-                (gate.seconds_open, False),
-                (gate.seconds_until_overlap, True),
-            ):
-                if team.wait(seconds):
+            team.wait(gate.seconds_open)
+            while team.busy:  # with calls that began before lanes had to stop
+                if team.busy < workers:
+                    _run_batch_routes(work, threads, work.batch_routes)
+                if not team.wait(gate.seconds_until_cut, busy=team.busy - 1):
                     break
-                if team.wait(gate.seconds_until_cut, busy=workers - 1):
-                    _run_batch_routes(work, threads, work.batch_routes, overlap=overlap)
         if not team.wait(gate.seconds_until_cut):
             work.close()
     except BaseException:
@@ -137,11 +135,9 @@ def _share_out(work: Work, threads: Threads, workers: int) -> None:
         raise
 
 
-def _run_batch_routes(
-    work: Work, threads: Threads, routes: BatchRoutes, *, overlap: bool = False
-) -> None:
+def _run_batch_routes(work: Work, threads: Threads, routes: BatchRoutes) -> None:
     """Run batch routes over what is ready; close the work if the deadline comes first."""
-    routes.refresh(overlap=overlap)
+    routes.refresh()
     if threads.size == 0:
         _drain_batch_routes(routes)
         return
@@ -152,27 +148,27 @@ def _run_batch_routes(
 
 
 class _Team:
-    """Worker threads that one thread waits for."""
+    """Worker threads that one thread waits for; ``busy`` says how many have not ended yet."""
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._busy = 0
+        self.busy = 0
 
     def start(self, function: Callable[[], object]) -> None:
         """Run a function in a thread."""
-        self._busy += 1
+        self.busy += 1
         self._threads.start(partial(self._run, function))
 
     def wait(self, seconds: Callable[[], float | None], *, busy: int = 0) -> bool:
         """Wait until no more than so many threads are busy; return False if time is up first."""
-        while self._busy > busy:
+        while self.busy > busy:
             left = seconds()
             try:
                 self._ended.get(timeout=None if left is None else max(0.0, left))
             except queue.Empty:
                 return False
-            self._busy -= 1
+            self.busy -= 1
         return True
 
     def _run(self, function: Callable[[], object]) -> None:

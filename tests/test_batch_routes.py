@@ -1,0 +1,572 @@
+"""Batch routes on both backends, on a virtual clock, and in threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+import trio.testing
+
+from dynaflow import (
+    App,
+    Batch,
+    BatchResult,
+    Call,
+    Change,
+    Deadline,
+    F,
+    HandlerContext,
+    Image,
+    PartialFailure,
+    Process,
+    Record,
+    Router,
+    Status,
+)
+from dynaflow._host import Host
+from dynaflow.codec import decode_records
+from dynaflow.testing import RecordBuilder, Stream, TestClient
+from dynaflow.testing.clock import VirtualTimeLoop
+from tests.support.batches import batch_of, rest_of, step_of
+
+BUILD = RecordBuilder(keys=("id",), table="orders")
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    if request.param == "asyncio":
+        return "asyncio", {"loop_factory": lambda: VirtualTimeLoop(patience=0)}
+    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+
+class Calls:
+    """A batch handler that notes the steps of each call, and fails where it is told to."""
+
+    def __init__(self, *, fails: dict[int, object] | None = None, seconds: float = 0.0) -> None:
+        self.steps: list[list[int]] = []
+        self.fails = fails or {}
+        self.seconds = seconds
+
+    async def __call__(self, records: list[Record]) -> None:
+        self.note(records)
+        await anyio.sleep(self.seconds)
+        self.end(records)
+
+    def note(self, records: list[Record]) -> None:
+        self.steps.append([step_of(record) for record in records])
+
+    def end(self, records: list[Record]) -> None:
+        failed = [record for record in records if step_of(record) in self.fails]
+        if failed:
+            raise PartialFailure(failed)
+
+    def sync(self, records: list[Record]) -> None:
+        self.note(records)
+        self.end(records)
+
+
+async def nothing(new: Image | None) -> None:
+    """Take any record."""
+
+
+def app_of(
+    handler: Callable[..., Any], own: Callable[..., Any] | None = nothing, **options: Any
+) -> App:
+    router = Router()
+    names = ("max_items", "max_bytes", "latest_only", "when")
+    batching = {name: options.pop(name) for name in names if name in options}
+    if own is not None:
+        router.on_insert(name="own")(own)
+    router.on_batch(name="batch", **batching)(handler)
+    return App(router, **options)
+
+
+def steps(records: tuple[Any, ...]) -> list[int]:
+    return [step_of(record) for record in records]
+
+
+def run(app: App, batch: Batch) -> BatchResult:
+    """Run a batch as Lambda's door does: in threads, or on a loop where one is needed."""
+    host = Host(app)
+    try:
+        return host.process(batch)
+    finally:
+        host.close()
+
+
+def in_seconds(seconds: float) -> Deadline:
+    return Deadline(anyio.current_time() + seconds, anyio.current_time)
+
+
+# What one call gets.
+
+
+@pytest.mark.anyio
+async def test_all_matching_records_come_in_stream_order_chunk_after_chunk() -> None:
+    calls = Calls()
+    result = await app_of(calls, max_items=3).process(batch_of("abcabca"))
+    assert calls.steps == [[0, 1, 2], [3, 4, 5], [6]]
+    assert result.failed is None
+    assert result.handled_by.count("batch") == 7
+
+
+@pytest.mark.anyio
+async def test_a_chunk_ends_where_its_records_would_be_larger_than_it_may_be() -> None:
+    size = max(r.size_bytes or 0 for r in batch_of("abcd").records if isinstance(r, Record))
+    calls = Calls()
+    await app_of(calls, max_bytes=2 * size + 1).process(batch_of("abcde"))
+    assert calls.steps == [[0, 1], [2, 3], [4]]
+    calls.steps.clear()
+    await app_of(calls, max_bytes=1).process(batch_of("abc"))
+    assert calls.steps == [[0], [1], [2]]
+
+
+@pytest.mark.anyio
+async def test_a_record_that_does_not_say_its_size_is_measured() -> None:
+    raws = [BUILD.insert({"id": str(n), "step": n}) for n in range(4)]
+    for raw in raws:
+        del raw["dynamodb"]["SizeBytes"]
+    calls = Calls()
+    app = app_of(calls, max_bytes=400)
+    await app.process(Batch(decode_records(raws, BUILD.stream_arn)))
+    assert [n for call in calls.steps for n in call] == [0, 1, 2, 3]
+    assert len(calls.steps) > 1
+
+
+@pytest.mark.anyio
+async def test_batch_routes_run_after_the_lanes_and_see_only_what_those_have_done() -> None:
+    seen: list[str] = []
+
+    async def own(new: Image) -> None:
+        await anyio.sleep(0.1)
+        seen.append(f"own {new['step']}")
+        if new["step"] == 1:
+            raise ValueError("no")
+
+    async def batch(records: list[Record], context: HandlerContext) -> None:
+        seen.append(f"batch {[step_of(r) for r in records]}")
+        assert context.records == tuple(records)
+        assert context.record is records[0]
+        assert context.route == "batch"
+
+    result = await app_of(batch, own).process(batch_of("abbc"))
+    assert seen[-1] == "batch [0, 3]"
+    assert steps(result.not_done) == [1, 2]
+
+
+@pytest.mark.anyio
+async def test_the_batch_route_with_the_lowest_record_left_goes_first() -> None:
+    seen: list[tuple[str, list[int]]] = []
+    router = Router()
+    for name, last in (("few", 2), ("all", 9)):
+
+        async def handler(records: list[Record], context: HandlerContext) -> None:
+            seen.append((context.route, [step_of(record) for record in records]))
+
+        router.on_batch(name=name, max_items=2, when=F.new.step >= 9 - last)(handler)
+    await App(router).process(batch_of("abcdefghij"))
+    firsts = [numbers[0] for _, numbers in seen]
+    assert firsts == sorted(firsts)
+    assert [number for name, numbers in seen if name == "all" for number in numbers] == [*range(10)]
+
+
+@pytest.mark.anyio
+async def test_middleware_stands_around_a_batch_call_and_sees_its_records() -> None:
+    seen: list[int] = []
+
+    async def counting(call: Call, call_next: Process) -> None:
+        seen.append(len(call.records))
+        await call_next(call)
+
+    await app_of(Calls(), None, middleware=[counting]).process(batch_of("abc"))
+    assert seen == [3]
+
+
+# Who is not done.
+
+
+@pytest.mark.anyio
+async def test_a_partial_failure_leaves_its_members_and_what_follows_of_their_items() -> None:
+    calls = Calls(fails={1: "no"})
+    result = await app_of(calls).process(batch_of("abcb"))
+    assert steps(result.not_done) == [1, 3]
+    assert [
+        (outcome.status, step_of(outcome.record))
+        for outcome in result.outcomes
+        if outcome.route == "batch"
+    ] == [(Status.DONE, 0), (Status.FAILED, 1), (Status.DONE, 2), (Status.NOT_DONE, 3)]
+
+
+@pytest.mark.anyio
+async def test_an_error_leaves_every_member_of_the_call_and_no_other_call() -> None:
+    async def batch(records: list[Record]) -> None:
+        if step_of(records[0]) == 0:
+            raise ValueError("no")
+
+    result = await app_of(batch, max_items=2).process(batch_of("abcd"))
+    assert steps(result.not_done) == [0, 1]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("form", ["position", "record", "change"])
+async def test_members_are_named_by_position_by_record_or_by_change(form: str) -> None:
+    async def batch(changes: list[Change[Image]]) -> None:
+        named: dict[str, int | Record | Change[Image]] = {
+            "position": 1,
+            "record": changes[1].record,
+            "change": changes[1],
+        }
+        raise PartialFailure([named[form]])
+
+    result = await app_of(batch).process(batch_of("abc"))
+    assert steps(result.not_done) == [1]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("named", [7, -1, "b", None])
+async def test_a_partial_failure_that_names_a_stranger_fails_the_whole_call(named: Any) -> None:
+    async def batch(records: list[Record]) -> None:
+        raise PartialFailure([named])
+
+    result = await app_of(batch).process(batch_of("abc"))
+    assert steps(result.not_done) == [0, 1, 2]
+    assert "batch raised PartialFailure for a change that is not of its call" in str(
+        result.errors[0]
+    )
+
+
+def test_a_partial_failure_names_somebody() -> None:
+    with pytest.raises(ValueError, match="names nobody"):
+        PartialFailure([])
+
+
+@pytest.mark.anyio
+async def test_a_record_without_batch_routes_waits_for_its_items_earlier_ones() -> None:
+    calls = Calls(fails={0: "no"})
+    result = await app_of(calls, when=F.new.step != 1).process(batch_of("aab"))
+    assert calls.steps == [[0, 2]]
+    assert steps(result.not_done) == [0, 1]
+
+
+@pytest.mark.anyio
+async def test_under_the_policy_stop_no_call_starts_above_a_failure() -> None:
+    calls = Calls(fails={1: "no"})
+    app = app_of(calls, max_items=2, failure_policy="stop")
+    result = await app.process(batch_of("abcdef"))
+    assert calls.steps == [[0, 1]]
+    assert steps(result.not_done) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.anyio
+async def test_above_an_unreadable_record_no_batch_route_runs() -> None:
+    raws = [BUILD.insert({"id": str(n), "step": n}) for n in range(4)]
+    del raws[2]["dynamodb"]["Keys"]
+    calls = Calls()
+    result = await app_of(calls).process(Batch(decode_records(raws, BUILD.stream_arn)))
+    assert calls.steps == [[0, 1]]
+    assert len(result.not_done) == 2
+
+
+@pytest.mark.anyio
+async def test_the_mark_moves_with_every_chunk() -> None:
+    told: list[int] = []
+    app = app_of(Calls(seconds=0.1), max_items=2)
+    await app.process(batch_of("abcde"), on_progress=lambda record: told.append(step_of(record)))
+    assert told == [1, 3, 4]
+
+
+# Only the last record of an item.
+
+
+def only_last(*raws: dict[str, Any], filters: Any = ()) -> list[list[Any]]:
+    """Return what a batch route for puts is called with: item and version."""
+    seen: list[list[Any]] = []
+    router = Router()
+
+    @router.on_batch("INSERT", "MODIFY", latest_only=True, when=filters, name="index")
+    async def index(changes: list[Change[dict[str, Any]]]) -> None:
+        seen.append([(c.new["id"], int(c.new["v"])) for c in changes if c.new])
+
+    with TestClient(router) as stream:
+        assert stream.send(list(raws)).failed is None
+    return seen
+
+
+def put(item: str, version: int, **attributes: Any) -> dict[str, Any]:
+    return BUILD.insert({"id": item, "v": version, **attributes})
+
+
+def test_the_last_record_of_each_item_is_passed_and_earlier_ones_are_done_with_it() -> None:
+    assert only_last(put("a", 1), put("b", 1), put("a", 2), put("b", 2), put("a", 3)) == [
+        [("b", 2), ("a", 3)]
+    ]
+
+
+def test_a_delete_that_the_route_does_not_take_still_supersedes_the_update() -> None:
+    assert only_last(put("a", 1), BUILD.remove({"id": "a", "v": 1})) == []
+
+
+def test_a_change_that_the_filter_refuses_still_supersedes_an_earlier_one() -> None:
+    first, second = put("a", 1, kind="product"), put("a", 2, kind="draft")
+    assert only_last(first, second, filters=F.new.kind == "product") == []
+
+
+def test_items_are_told_apart_where_lanes_hold_several() -> None:
+    seen: list[int] = []
+
+    async def batch(records: list[Record]) -> None:
+        seen.extend(map(step_of, records))
+
+    app = app_of(batch, None, latest_only=True, order_by="shard")
+    run(app, batch_of("abab"))
+    assert seen == [2, 3]
+
+
+@pytest.mark.anyio
+async def test_where_the_last_record_fails_the_one_before_it_is_passed() -> None:
+    calls = Calls()
+
+    async def own(new: Image) -> None:
+        if new["step"] == 2:
+            raise ValueError("no")
+
+    result = await app_of(calls, own, latest_only=True).process(batch_of("aaa"))
+    assert calls.steps == [[1]]
+    assert steps(result.not_done) == [2]
+
+
+@pytest.mark.anyio
+async def test_where_the_passed_record_fails_those_before_it_are_not_done() -> None:
+    calls = Calls(fails={3: "no"})
+    result = await app_of(calls, latest_only=True).process(batch_of("aaba"))
+    assert calls.steps == [[2, 3]]
+    assert steps(result.not_done) == [0, 1, 3]
+
+
+@pytest.mark.anyio
+async def test_an_unmatched_record_behind_an_unreadable_one_of_its_item_comes_again() -> None:
+    raws = [BUILD.insert({"id": "a", "step": 0}), BUILD.remove({"id": "a", "step": 0})]
+    raws[0]["eventName"] = "RENAME"
+    router = Router()
+    router.on_batch("INSERT", latest_only=True, name="batch")(Calls().sync)
+    records = decode_records(raws, BUILD.stream_arn)
+    result = await App(router).process(Batch(records))
+    assert result.not_done == records
+
+
+# Deadlines.
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("latest_only", [False, True])
+@pytest.mark.parametrize("seconds", [0.5, 2.9])
+@pytest.mark.parametrize("items", ["abcdefghijklmnopqrst", "aaaaaaaaaaaaaaaaaaaa", "aabbaabbccab"])
+async def test_work_longer_than_the_deadline_advances_with_every_delivery(
+    items: str, seconds: float, *, latest_only: bool
+) -> None:
+    calls = Calls(seconds=0.5)
+
+    async def own(new: Image) -> None:
+        await anyio.sleep(seconds)
+
+    batch, before = batch_of(items), -1
+    for _ in range(len(items) + 1):
+        app = app_of(calls, own, max_items=4, latest_only=latest_only, concurrency=2)
+        deadline = in_seconds(10)
+        result = await app.process(Batch(batch.records, batch.source_arn, deadline))
+        assert deadline.remaining() > 0
+        if result.failed is None:
+            return
+        assert step_of(result.failed) > before
+        before = step_of(result.failed)
+        batch = rest_of(batch, result.failed)
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.anyio
+async def test_a_lane_that_hangs_takes_no_turn_from_batch_routes_over_the_others() -> None:
+    calls = Calls()
+
+    async def own(new: Image) -> None:
+        await anyio.sleep({0: 1, 1: 99, 2: 5.5}[int(new["step"])])
+
+    app = app_of(calls, own)
+    batch = batch_of("abc")
+    result = await app.process(Batch(batch.records, batch.source_arn, in_seconds(10)))
+    assert calls.steps == [[0], [2]]
+    assert steps(result.not_done) == [1]
+
+
+@pytest.mark.anyio
+async def test_no_batch_call_meets_a_call_of_the_same_item_that_still_runs() -> None:
+    calls = Calls()
+
+    async def own(new: Image) -> None:
+        await anyio.sleep(99 if new["step"] == 1 else 0)
+
+    batch = batch_of("aab")
+    app = app_of(calls, own)
+    result = await app.process(Batch(batch.records, batch.source_arn, in_seconds(10)))
+    assert calls.steps == [[2]]
+    assert steps(result.not_done) == [0, 1]
+
+
+def test_in_threads_a_call_that_hangs_takes_no_turn_from_batch_routes_over_the_others() -> None:
+    release, calls = threading.Event(), Calls()
+
+    def own(new: Image) -> None:
+        if new["step"] == 1:
+            release.wait(20)
+
+    batch = batch_of("aabc")
+    deadline = Deadline.after(0.6)
+    result = run(app_of(calls.sync, own), Batch(batch.records, batch.source_arn, deadline))
+    release.set()
+    assert calls.steps == [[2, 3]]
+    assert steps(result.not_done) == [0, 1]
+
+
+@pytest.mark.anyio
+async def test_a_batch_call_beyond_the_deadline_is_cut_off_and_none_of_it_is_done() -> None:
+    calls = Calls(seconds=99)
+    batch = batch_of("abc")
+    result = await app_of(calls, max_items=2).process(
+        Batch(batch.records, batch.source_arn, in_seconds(10))
+    )
+    assert steps(result.not_done) == [0, 1, 2]
+    assert [outcome.status for outcome in result.outcomes if outcome.route == "batch"] == [
+        Status.NOT_DONE,
+        Status.NOT_DONE,
+    ]
+
+
+def test_in_threads_a_hanging_call_is_lost_with_the_items_that_it_works_on() -> None:
+    release, calls = threading.Event(), Calls()
+
+    def batch(records: list[Record]) -> None:
+        calls.note(records)
+        if len(calls.steps) == 1:
+            release.wait(20)
+
+    app = app_of(batch, None, max_items=2, threads=2)
+    host, records = Host(app), batch_of("abcd")
+    first = host.process(Batch(records.records, records.source_arn, Deadline.after(0.4)))
+    assert steps(first.not_done) == [0, 1, 2, 3]
+    second = host.process(Batch(records.records, records.source_arn, Deadline.after(0.4)))
+    assert steps(second.not_done) == [0, 1]  # c and d are free, a and b are still worked on
+    release.set()
+    assert host.process(records).failed is None
+    assert calls.steps == [[0, 1], [2, 3], [0, 1], [2, 3]]
+
+
+# Threads, loops, and what is no Exception.
+
+
+@pytest.mark.parametrize("threads", [0, 1, 4])
+def test_sync_batch_routes_run_without_a_loop(threads: int) -> None:
+    names: set[str] = set()
+    calls = Calls(fails={1: "no"})
+
+    def batch(records: list[Record]) -> None:
+        names.add(threading.current_thread().name)
+        calls.sync(records)
+
+    def own(new: Image) -> None:
+        """Take any record."""
+
+    app = app_of(batch, own, threads=threads)
+    work = app.begin(app.plan(batch_of("abc")))
+    assert not work.needs_loop
+    app.run_without_loop(work)
+    assert not work.needs_loop
+    assert steps(work.finish().not_done) == [1]
+    assert names == {"dynaflow" if threads else threading.main_thread().name}
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_sync_and_async_routes_mix(threads: int, *, is_async: bool) -> None:
+    calls = Calls()
+
+    def own(new: Image) -> None:
+        """Take any record."""
+
+    app = app_of(calls if is_async else calls.sync, own if is_async else nothing, threads=threads)
+    assert run(app, batch_of("abc")).failed is None
+    assert calls.steps == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_what_a_sync_batch_route_returns_to_be_awaited_is_awaited(threads: int) -> None:
+    calls = Calls(fails={1: "no"})
+
+    def batch(records: list[Record]) -> Any:  # not async, as far as can be seen
+        return calls(records)
+
+    app = app_of(batch, None, threads=threads, max_items=2)
+    result = run(app, batch_of("abcd"))
+    assert calls.steps == [[0, 1], [2, 3]]
+    assert steps(result.not_done) == [1]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, PartialFailure([0])])
+def test_whatever_is_raised_is_a_failure_and_nothing_more(threads: int, error: Any) -> None:
+    def batch(records: list[Record]) -> None:
+        raise error
+
+    result = run(app_of(batch, None, threads=threads), batch_of("abc"))
+    assert steps(result.not_done)[0] == 0
+
+
+@pytest.mark.anyio
+async def test_concurrency_bounds_batch_calls_too() -> None:
+    running, peak = 0, 0
+
+    async def busy(*_: object) -> None:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await anyio.sleep(0.1)
+        running -= 1
+
+    async def own(new: Image) -> None:
+        await busy()
+
+    async def batch(records: list[Record]) -> None:
+        await busy()
+
+    app = app_of(batch, own, concurrency=1, max_items=1)
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(app.process, batch_of("ab"))
+    assert peak == 1
+
+
+def test_a_failed_call_is_one_log_line_whatever_its_size(caplog: pytest.LogCaptureFixture) -> None:
+    def batch(records: list[Record]) -> None:
+        raise ValueError("no")
+
+    with caplog.at_level(logging.INFO, "dynaflow"):
+        run(app_of(batch, None), batch_of("abcdef"))
+    assert len(caplog.records) == 1
+
+
+def test_ten_thousand_records(stream_records: RecordBuilder) -> None:
+    calls: list[int] = []
+
+    async def batch(changes: list[Change[Image]]) -> None:
+        calls.append(len(changes))
+
+    with TestClient(app_of(batch, None, max_items=500)) as stream:
+        assert _send_many(stream, 10_000) is None
+    assert calls == [500] * 20
+
+
+def _send_many(stream: Stream, count: int) -> object:
+    raws = [stream.records.insert({"id": str(n % 997), "step": n}) for n in range(count)]
+    return stream.send(raws).failed
