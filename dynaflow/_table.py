@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from dynaflow._binding import Binder, build_binder, handler_name, is_async, model_fields
+from dynaflow._attempt import InThread
+from dynaflow._binding import model_fields, record_reader
+from dynaflow._dependencies import AppValues, Dependency, Needs, Overrides, shared_by
+from dynaflow._invocation import build_call
+from dynaflow._signature import handler_name
 from dynaflow.errors import MalformedRecord, RegistrationError
 from dynaflow.filters import Filter
 from dynaflow.middleware import Call, Middleware, Process, compose
@@ -15,36 +19,61 @@ from dynaflow.routing import Route
 
 __all__ = ["CompiledRoute", "InThread", "RouteTable", "compile_routes"]
 
-InThread: TypeAlias = Callable[[Call, Callable[[], Any]], Awaitable[Any]]
-"""Calls a function in a worker thread on behalf of a call, and returns what it returned."""
+
+@dataclass(frozen=True, slots=True)
+class CompileContext:
+    """What compiled routes have of their App.
+
+    Args:
+        middleware: around all of them, outermost first.
+        in_thread: runs what is sync in a call that has async parts.
+        app_values: where dependencies of scope "app" are read.
+    """
+
+    middleware: Sequence[Middleware]
+    in_thread: InThread
+    app_values: AppValues
 
 
 class CompiledRoute:
     """A route with everything that can be worked out before its first record.
 
-    ``process`` is the composed chain: middleware around binder and handler. A route is sync, and
-    may run in a worker thread without a loop, if its handler is and no middleware wraps it; one
-    that returns an awaitable nevertheless is known as async from then on.
+    ``process`` is the composed chain: middleware around the handler and its dependencies. A route
+    is sync, and may run in a worker thread without a loop, if its handler and all of its
+    dependencies are and no middleware wraps it; ``call`` then runs it. One that returns an
+    awaitable nevertheless is known as async from then on.
     """
 
-    __slots__ = ("binder", "filters", "group", "handler", "is_sync", "name", "process", "route")
+    __slots__ = (
+        "call",
+        "filters",
+        "group",
+        "handler",
+        "is_sync",
+        "name",
+        "needs",
+        "process",
+        "route",
+    )
 
-    def __init__(self, route: Route, middleware: Sequence[Middleware], in_thread: InThread) -> None:
+    def __init__(self, route: Route, context: CompileContext, overrides: Overrides) -> None:
         self.route = route
         self.name = route.name
         self.group = route.group
         self.filters = route.filters
         self.handler = route.handler
-        self.binder: Binder = build_binder(
-            route.handler, route=route.name, event_names=route.event_names
+        handler_call = build_call(
+            route.handler,
+            read=record_reader(route=route.name, event_names=route.event_names),
+            in_thread=context.in_thread,
+            app_values=context.app_values,
+            overrides=overrides,
         )
-        chain = (*middleware, *route.middleware)
-        self.is_sync = not is_async(route.handler) and not chain
-        self.process: Process = compose(chain, self._endpoint(in_thread))
-
-    def call(self, call: Call) -> Any:
-        """Call the handler here and now; return what it returned."""
-        return self.handler(**self.binder(call.context))
+        chain = (*context.middleware, *route.middleware)
+        self.needs: Needs = handler_call.needs
+        self.is_sync = handler_call.is_sync and not chain
+        self.call: Callable[[Call], Any] = handler_call.here
+        self.process: Process = compose(chain, handler_call.on_loop)
 
     def matches(self, record: Record) -> bool:
         """Return True if the record is for this route.
@@ -65,32 +94,45 @@ class CompiledRoute:
             return False
         return all(condition(record) for condition in self.filters)
 
-    def _endpoint(self, in_thread: InThread) -> Process:
-        if is_async(self.handler):
-
-            async def endpoint(call: Call) -> None:
-                result = self.call(call)
-                if inspect.isawaitable(result):
-                    await result
-
-        else:
-
-            async def endpoint(call: Call) -> None:
-                result = await in_thread(call, lambda: self.call(call))
-                if inspect.isawaitable(result):
-                    await result
-
-        return endpoint
-
 
 class RouteTable:
-    """All compiled routes; says which of them a record is for."""
+    """All compiled routes; says which of them a record is for.
 
-    def __init__(self, routes: Sequence[CompiledRoute]) -> None:
+    ``shared`` are their dependencies of scope "app", in the order in which they open.
+    """
+
+    def __init__(self, routes: Sequence[CompiledRoute], context: CompileContext) -> None:
         self.routes = tuple(routes)
+        self._context = context
+        self.shared: tuple[Dependency, ...] = shared_by(route.needs for route in routes)
         self._by_event: dict[EventName, tuple[CompiledRoute, ...]] = {
             name: tuple(r for r in routes if name in r.route.event_names) for name in EventName
         }
+
+    @property
+    def declared(self) -> dict[Hashable, Callable[..., Any]]:
+        """Every function that ``Depends`` names, by identity."""
+        return {
+            key: depends.dependency
+            for route in self.routes
+            for key, depends in route.needs.declared.items()
+        }
+
+    def overridden(self, overrides: Overrides) -> RouteTable:
+        """Return the same routes with other functions in place of some dependencies.
+
+        Raises:
+            RegistrationError: a replacement that cannot work.
+        """
+        if not overrides:
+            return self
+        routes = [
+            route
+            if route.needs.declared.keys().isdisjoint(overrides)
+            else CompiledRoute(route.route, self._context, overrides)
+            for route in self.routes
+        ]
+        return RouteTable(routes, self._context)
 
     def match(
         self, record: Record
@@ -120,20 +162,26 @@ class RouteTable:
 
 
 def compile_routes(
-    routes: Sequence[Route], *, middleware: Sequence[Middleware], in_thread: InThread
+    routes: Sequence[Route],
+    *,
+    middleware: Sequence[Middleware],
+    in_thread: InThread,
+    app_values: AppValues,
 ) -> RouteTable:
-    """Compile routes for an App whose middleware stands around all of them.
+    """Compile routes for an App; see ``CompileContext``.
 
     Raises:
-        RegistrationError: two routes that could not be told apart, a handler whose annotations
-            cannot work, or a filter that names an attribute the handler's model does not have.
+        RegistrationError: two routes that could not be told apart, a handler or a dependency whose
+            annotations cannot work, or a filter that names an attribute the handler's model does
+            not have.
     """
     _refuse_equal_names(routes)
+    context = CompileContext(middleware, in_thread, app_values)
     compiled = []
     for route in routes:
-        compiled.append(CompiledRoute(route, middleware, in_thread))
+        compiled.append(CompiledRoute(route, context, {}))
         _refuse_misspelt(route)
-    return RouteTable(compiled)
+    return RouteTable(compiled, context)
 
 
 def _refuse_equal_names(routes: Sequence[Route]) -> None:

@@ -16,8 +16,10 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 ORDER = """
 errors values encoding record batch codec
 _paths _conditions filters
-context middleware observe
-_models _binding _checks routing _table
+params context middleware observe
+_models _signature _binding
+_generators _dependencies _evaluation _attempt _invocation
+_checks routing _table
 checkpoints source lineage
 engine/lost engine/fold engine/plan engine/lanes engine/work engine/slots
 engine/threads engine/bridge engine/run engine/__init__
