@@ -53,7 +53,7 @@ class Host:
         """
         if not self._app.has_lifespan or self._open_here is not None:
             return
-        if self._app.opens_without_loop and self._lifespan is None:
+        if self._lifespan is None and self._app.opens_without_loop:
             opened = ExitStack()
             opened.enter_context(self._app.lifespan_without_loop())
             self._open_here = opened
@@ -136,7 +136,7 @@ class Host:
 
     def _report_blocked(self, frame: FrameType | None) -> None:
         """Name the handler that keeps its thread from answering in time."""
-        codes = {_code_of(route.handler): route.name for route in self._app.routes}
+        codes = {_code_of(function): name for function, name in self._app.called}
         while frame is not None and frame.f_code not in codes:
             frame = frame.f_back
         if frame is not None:

@@ -13,9 +13,10 @@ from contextlib import (
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from dynaflow._checks import checked_middleware, checked_overrides, checked_sequence
-from dynaflow._dependencies import AppValues, Overrides
+from dynaflow._checks import checked_middleware, checked_sequence
+from dynaflow._dependencies import AppValues
 from dynaflow._evaluation import open_here, open_on_loop
+from dynaflow._overriding import Overridable
 from dynaflow._table import RouteTable, compile_routes
 from dynaflow.batch import Batch, BatchResult
 from dynaflow.engine.lost import LostCalls
@@ -75,23 +76,31 @@ class App:
         self._stop_on_failure = failure_policy == "stop"
         self._lifespan = lifespan
         self._app_values = AppValues()
-        self._overriding: list[Overrides] = []
         self._observers = checked_sequence(observers, "App(observers=...)")
         self._threads = Threads(threads)
         self._lost = LostCalls()
         self._runner: Runner | None = None
-        self._declared = compile_routes(
+        table = compile_routes(
             flatten(routers),
             middleware=layers,
             in_thread=self._call_in_thread,
             app_values=self._app_values,
         )
-        self._table = self._declared
+        self._tables = Overridable(table, self._app_values)
 
     @property
     def routes(self) -> tuple[Route, ...]:
         """All routes in order of registration, with what their routers add to them."""
         return tuple(compiled.route for compiled in self._table.routes)
+
+    @property
+    def called(self) -> list[tuple[Callable[..., Any], str]]:
+        """Every handler and dependency that a call calls, each with its route's name."""
+        return [
+            (function, compiled.name)
+            for compiled in self._table.routes
+            for function in (*(step.function for step in compiled.needs.steps), compiled.handler)
+        ]
 
     @property
     def has_lifespan(self) -> bool:
@@ -145,8 +154,7 @@ class App:
                 cannot work.
             DynaflowError: (on entry) the lifespan is open, and a replacement of scope "app" is not.
         """
-        known = {**self._declared.declared, **self._table.declared}
-        return self._override(checked_overrides(replacements, known))
+        return self._tables.overriding(replacements)
 
     def plan(self, batch: Batch) -> Plan:
         """Route every record of a batch, without running anything."""
@@ -241,20 +249,9 @@ class App:
 
         return make_handler(self, report_batch_item_failures=report_batch_item_failures)
 
-    @contextmanager
-    def _override(self, overrides: Overrides) -> Iterator[None]:
-        table = self._overridden(*self._overriding, overrides)
-        self._app_values.refuse_unopened(table.shared)
-        self._overriding.append(overrides)
-        self._table = table
-        try:
-            yield
-        finally:
-            self._overriding = [other for other in self._overriding if other is not overrides]
-            self._table = self._overridden(*self._overriding)
-
-    def _overridden(self, *several: Overrides) -> RouteTable:
-        return self._declared.overridden({k: v for one in several for k, v in one.items()})
+    @property
+    def _table(self) -> RouteTable:
+        return self._tables.current
 
     def _get_runner(self) -> Runner:
         if self._runner is None:
