@@ -7,6 +7,7 @@ from dynaflow.context import HandlerContext
 from dynaflow.errors import DynaflowError, NonRetryable
 from dynaflow.filters import F, added, changed, crossed, removed
 from dynaflow.middleware import Call, Middleware, Process
+from dynaflow.params import Depends
 from dynaflow.record import EventName, Image, Record, Undecodable
 from dynaflow.routing import Router
 from dynaflow.values import json_default
@@ -20,6 +21,7 @@ __all__ = [
     "Call",
     "Change",
     "Deadline",
+    "Depends",
     "DynaflowError",
     "EventName",
     "F",

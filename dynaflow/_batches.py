@@ -1,54 +1,108 @@
-"""A batch route's handler: how records become the changes that it is called with."""
+"""A batch route's handler: how the records of a call become what it is called with.
+
+It takes ``changes: list[Change[Order]]``, which are made record by record before the call, so that
+an image that is not an Order fails its own record only; or ``records: list[Record]``.
+"""
 
 from __future__ import annotations
 
 import functools
+import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from dynaflow._binding import (
-    Binder,
-    Convert,
-    _annotation,
-    _converter,
-    _parameters,
-    _without_none,
-)
+from dynaflow._binding import Convert, Reader, fields_of, image_converter, is_model
+from dynaflow._signature import annotation_of, handler_name, parameters_of, shown, without_none
 from dynaflow.change import Change
 from dynaflow.context import HandlerContext
+from dynaflow.errors import RegistrationError
+from dynaflow.params import BATCH
 from dynaflow.record import Image, Record
 
-__all__ = ["Prepare", "build_batch_binder", "build_prepare"]
+__all__ = ["Prepare", "batch_reader", "build_prepare", "change_type", "changed_fields"]
 
 Prepare: TypeAlias = Callable[[Record], Change[Any]]
 
-
-def build_batch_binder(handler: Callable[..., Any]) -> Binder:
-    name = {p.name for p in _parameters(handler)} & {"changes", "records"}
-    ctx = [p.name for p in _parameters(handler) if _annotation(handler, p) is HandlerContext]
-
-    def bind(context: HandlerContext) -> dict[str, Any]:
-        kwargs: dict[str, Any] = dict.fromkeys(ctx, context)
-        if "changes" in name:
-            kwargs["changes"] = list(context.changes)
-        if "records" in name:
-            kwargs["records"] = list(context.records)
-        return kwargs
-
-    return bind
+_LISTS = (list, Sequence, Collection, Iterable)
+_EMPTY = inspect.Parameter.empty
 
 
-def build_prepare(handler: Callable[..., Any], *, route: str) -> Prepare | None:
-    for parameter in _parameters(handler):
-        if parameter.name == "changes":
-            annotation = _annotation(handler, parameter)
-            args = typing.get_args(annotation)
-            model = typing.get_args(args[0])[0] if args and typing.get_args(args[0]) else Image
-            old = _converter(handler, "old", _without_none(model)[0], route)
-            new = _converter(handler, "new", _without_none(model)[0], route)
-            return functools.partial(_prepare, old, new)
-    return None
+def batch_reader(handler: Callable[..., Any]) -> dict[str, Reader]:
+    """Return what reads the parameter that gets all of a call: ``changes`` or ``records``.
+
+    Raises:
+        RegistrationError: the handler has neither, or both, or with another type.
+    """
+    named = [p.name for p in parameters_of(handler) if p.name in BATCH]
+    if len(named) != 1:
+        taken = "both 'changes' and" if named else "neither 'changes' nor"
+        raise RegistrationError(
+            f"{handler_name(handler)} is a batch route's handler and takes {taken} 'records': "
+            "write 'changes: list[Change[Order]]', or 'records: list[Record]'"
+        )
+    if named == ["changes"]:
+        change_type(handler)
+        return {"changes": _read_changes}
+    _element(handler, "records", Record)
+    return {"records": _read_records}
+
+
+def build_prepare(handler: Callable[..., Any], route: str) -> Prepare | None:
+    """Return what makes a record's Change; None for a handler that takes records.
+
+    Raises:
+        RegistrationError: an image cannot become what the handler wants.
+    """
+    if all(parameter.name != "changes" for parameter in parameters_of(handler)):
+        return None
+    wanted = change_type(handler)
+    old, new = (image_converter(handler, name, wanted, route) for name in ("old", "new"))
+    return functools.partial(_prepare, old, new)
+
+
+def change_type(handler: Callable[..., Any]) -> Any:
+    """Return what the images of a batch route's changes become: ``T`` of ``list[Change[T]]``.
+
+    Raises:
+        RegistrationError: ``changes`` is something else.
+    """
+    change = _element(handler, "changes", Change)
+    wanted = typing.get_args(change)
+    return without_none(wanted[0])[0] if wanted else Image
+
+
+def changed_fields(handler: Callable[..., Any]) -> dict[str, frozenset[str]]:
+    """Return the attribute names that the model of a batch route's changes knows, by image."""
+    if all(parameter.name != "changes" for parameter in parameters_of(handler)):
+        return {}
+    wanted = change_type(handler)
+    return dict.fromkeys(("new", "old"), fields_of(wanted)) if is_model(wanted) else {}
+
+
+def _element(handler: Callable[..., Any], name: str, expected: type) -> Any:
+    """Return the type of the list's members, which must be the expected one."""
+    parameter = next(p for p in parameters_of(handler) if p.name == name)
+    annotation = annotation_of(handler, parameter)
+    if annotation in (_EMPTY, Any, object, *_LISTS):
+        return expected
+    members = typing.get_args(annotation)
+    if typing.get_origin(annotation) in _LISTS and len(members) == 1:
+        member = members[0]
+        if member is expected or typing.get_origin(member) is expected:
+            return member
+    write = "list[Record]" if expected is Record else "list[Change[Order]]"
+    raise RegistrationError(
+        f"'{name}: {shown(annotation)}' of {handler_name(handler)}: write '{name}: {write}'"
+    )
+
+
+def _read_changes(context: HandlerContext) -> list[Change[Any]]:
+    return list(context.changes)
+
+
+def _read_records(context: HandlerContext) -> list[Record]:
+    return list(context.records)
 
 
 def _prepare(old: Convert, new: Convert, record: Record) -> Change[Any]:

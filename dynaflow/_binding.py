@@ -1,28 +1,43 @@
-"""A handler's signature → a Binder, built once per route and never looked at per record.
+"""One parameter of a handler → what reads it from a call's context, worked out once per route.
 
 Kinds and names of parameters are checked at the decorator (``check_signature``); annotations,
-which may name things that are defined later, when the App is made (``build_binder``).
+which may name things that are defined later, when the App is made (``record_reader``).
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
-import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from dynaflow._signature import annotation_of, handler_name, parameters_of, shown, without_none
 from dynaflow.context import HandlerContext
 from dynaflow.errors import ImageMissing, RegistrationError
+from dynaflow.params import BATCH, IMAGES, Depends, Scope
 from dynaflow.record import EventName, Image, Record
 
-__all__ = ["Binder", "build_binder", "check_signature", "handler_name", "is_async", "model_fields"]
+__all__ = [
+    "Convert",
+    "ReadParameter",
+    "Reader",
+    "check_signature",
+    "context_reader",
+    "depends_of",
+    "fields_of",
+    "image_converter",
+    "is_model",
+    "model_fields",
+    "record_reader",
+    "what_is",
+]
 
-Binder: TypeAlias = Callable[[HandlerContext], dict[str, Any]]
+Reader: TypeAlias = Callable[[HandlerContext], Any]
+ReadParameter: TypeAlias = Callable[[Any, inspect.Parameter, Any], Reader | None]
+"""Callable, parameter, annotation → what reads it; None for a parameter that keeps its default."""
+
 Convert: TypeAlias = Callable[[Image], Any]
 
-_IMAGES = ("new", "old", "keys")
 _ABSENT_ON = {"new": EventName.REMOVE, "old": EventName.INSERT}
 _PLAIN = (inspect.Parameter.empty, Any, object, Image, Mapping)
 _DICTS = (dict, dict[str, Any])
@@ -34,162 +49,114 @@ def check_signature(handler: Any, *, takes_many: bool = False) -> None:
     Raises:
         RegistrationError: not a callable, or a parameter that nothing could be passed for.
     """
-    for parameter in _parameters(handler):
+    for parameter in parameters_of(handler):
+        if not isinstance(parameter.annotation, str):
+            depends_of(handler, parameter, parameter.annotation)
         unnamed = parameter.annotation is parameter.empty and parameter.default is parameter.empty
-        if parameter.name not in (("changes", "records") if takes_many else _IMAGES) and unnamed:
-            raise RegistrationError(_what_is(handler, parameter.name))
-
-
-def build_binder(
-    handler: Callable[..., Any], *, route: str, event_names: frozenset[EventName]
-) -> Binder:
-    """Return the function that makes a handler's keyword arguments from a call's context.
-
-    Raises:
-        RegistrationError: an annotation that does not resolve, that is no model, or that leaves out
-            None where the image can be absent.
-    """
-    readers: list[tuple[str, Callable[[HandlerContext], Any]]] = []
-    for parameter in _parameters(handler):
-        annotation = _annotation(handler, parameter)
-        reader = _reader(handler, parameter, annotation, route, event_names)
-        if reader is not None:
-            readers.append((parameter.name, reader))
-
-    def bind(context: HandlerContext) -> dict[str, Any]:
-        return {name: read(context) for name, read in readers}
-
-    return bind
+        if parameter.name not in (BATCH if takes_many else IMAGES) and unnamed:
+            raise RegistrationError(what_is(handler, parameter.name))
 
 
 def model_fields(handler: Callable[..., Any]) -> dict[str, frozenset[str]]:
     """Return the attribute names that a handler's models know, by image, where there is a model."""
     fields = {}
-    for parameter in _parameters(handler):
-        if parameter.name in _IMAGES:
-            inner, _ = _without_none(_annotation(handler, parameter))
-            if not _is_plain(inner) and inner not in _DICTS:
-                from dynaflow import _models
-
-                fields[parameter.name] = _models.field_names(inner)
+    for parameter in parameters_of(handler):
+        if parameter.name in IMAGES:
+            inner, _ = without_none(annotation_of(handler, parameter))
+            if is_model(inner):
+                fields[parameter.name] = fields_of(inner)
     return fields
 
 
-def is_async(handler: Any) -> bool:
-    """Return True if calling the handler makes a coroutine, as far as that can be seen."""
-    function = _called(handler)
-    return any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function))))
+def is_model(annotation: Any) -> bool:
+    """Return True if an image has to be validated to become this."""
+    return not _is_plain(annotation) and annotation not in _DICTS
 
 
-def handler_name(handler: Any) -> str:
-    """Return how error messages name a handler."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    return getattr(handler, "__qualname__", None) or type(handler).__qualname__
+def fields_of(model: Any) -> frozenset[str]:
+    """Return the attribute names that a model knows."""
+    from dynaflow import _models
+
+    return _models.field_names(model)
 
 
-def _parameters(handler: Any) -> list[inspect.Parameter]:
-    """Return the parameters that something can be passed for, by name."""
-    if inspect.isclass(handler) or not callable(handler):
-        is_class = inspect.isclass(handler)
-        what = f"the class {handler.__name__}" if is_class else type(handler).__name__
-        raise RegistrationError(f"a handler is a function or a callable object, got {what}")
-    function = _called(handler)
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+def record_reader(*, route: str, event_names: frozenset[EventName]) -> ReadParameter:
+    """Return what finds the readers of a route whose calls have one record each.
+
+    Raises:
+        RegistrationError: (the returned function) an annotation that is no model, or that leaves
+            out None where the image can be absent.
+    """
+
+    def reader(function: Any, parameter: inspect.Parameter, annotation: Any) -> Reader | None:
+        name = parameter.name
+        inner, optional = without_none(annotation)
+        if name in IMAGES:
+            optional = optional or annotation in (parameter.empty, Any, object)
+            if not optional:
+                _refuse_absent(function, name, annotation, event_names)
+            convert = image_converter(function, name, inner, route)
+            return _image_reader(name, convert, optional=optional)
+        if inner is Record:
+            return lambda context: context.record
+        return context_reader(function, parameter, annotation)
+
+    return reader
+
+
+def context_reader(function: Any, parameter: inspect.Parameter, annotation: Any) -> Reader | None:
+    """Return what reads a parameter that is not of any record; None for one with a default.
+
+    It finds the readers of a call with many records: dependencies get its HandlerContext.
+    """
+    if parameter.name in IMAGES or without_none(annotation)[0] is Record:
         raise RegistrationError(
-            f"{handler_name(handler)} contains 'yield', so that calling it runs nothing. "
-            "A handler is a plain function or an 'async def' without yield."
+            f"parameter '{parameter.name}' of {handler_name(function)} is of one record, and this "
+            "call has many: take 'context: HandlerContext', which has them all"
         )
-    try:
-        signature = inspect.signature(handler)
-    except (TypeError, ValueError):
-        raise RegistrationError(
-            f"the parameters of {handler_name(handler)} cannot be read; wrap it in a function"
-        ) from None
-    for parameter in signature.parameters.values():
-        _refuse_nameless(handler, parameter)
-    return list(signature.parameters.values())
-
-
-def _refuse_nameless(handler: Any, parameter: inspect.Parameter) -> None:
-    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-        stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
-        raise RegistrationError(
-            f"{handler_name(handler)} takes '{stars}{parameter.name}', so what to pass cannot be "
-            "told. Name its parameters; if a decorator wraps it, use functools.wraps there."
-        )
-    if parameter.kind is parameter.POSITIONAL_ONLY:
-        raise RegistrationError(
-            f"parameter '{parameter.name}' of {handler_name(handler)} is positional-only, and "
-            "handlers are called with keywords: remove the '/'"
-        )
-
-
-def _annotation(handler: Any, parameter: inspect.Parameter) -> Any:
-    annotation = parameter.annotation
-    if annotation is parameter.empty:
-        return annotation
-    function = _innermost(handler)
-    holder = types.SimpleNamespace(__annotations__={parameter.name: annotation})
-    try:
-        hints = typing.get_type_hints(
-            holder, getattr(function, "__globals__", {}), {}, include_extras=True
-        )
-    except NameError as error:
-        raise RegistrationError(
-            f"'{parameter.name}: {annotation}' of {handler_name(handler)}: the name {error.name!r} "
-            "is not there at run time. Import it outside of `if TYPE_CHECKING:`, and define models "
-            "at module level."
-        ) from None
-    except Exception as error:
-        raise RegistrationError(
-            f"'{parameter.name}: {annotation}' of {handler_name(handler)} cannot be resolved "
-            f"({type(error).__name__}); write a model, dict or Image"
-        ) from error
-    return hints[parameter.name]
-
-
-def _called(handler: Any) -> Any:
-    """Return the function that runs first when the handler is called."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    return handler if inspect.isroutine(handler) else type(handler).__call__
-
-
-def _innermost(handler: Any) -> Any:
-    """Return the function that the annotations are from, beneath all decorators."""
-    while True:
-        if isinstance(handler, functools.partial):
-            handler = handler.func
-        elif hasattr(handler, "__wrapped__"):
-            handler = handler.__wrapped__
-        else:
-            return handler if inspect.isroutine(handler) else type(handler).__call__
-
-
-def _reader(
-    handler: Any,
-    parameter: inspect.Parameter,
-    annotation: Any,
-    route: str,
-    event_names: frozenset[EventName],
-) -> Callable[[HandlerContext], Any] | None:
-    """Return what reads one parameter from a context; None for one that keeps its default."""
-    name = parameter.name
-    inner, optional = _without_none(annotation)
-    if inner is Record and name not in _IMAGES:
-        return lambda context: context.record
-    if inner is HandlerContext and name not in _IMAGES:
+    if without_none(annotation)[0] is HandlerContext:
         return lambda context: context
-    if name in _IMAGES:
-        optional = optional or annotation in (parameter.empty, Any, object)
-        if not optional:
-            _refuse_absent(handler, name, annotation, event_names)
-        convert = _converter(handler, name, inner, route)
-        return _image_reader(name, convert, optional=optional)
     if parameter.default is not parameter.empty:
         return None
-    raise RegistrationError(_what_is(handler, name, annotation))
+    raise RegistrationError(what_is(function, parameter.name, annotation))
+
+
+def depends_of(function: Any, parameter: inspect.Parameter, annotation: Any) -> Depends | None:
+    """Return the Depends of a parameter, if it has one.
+
+    Raises:
+        RegistrationError: it is not where it belongs.
+    """
+    where = f"parameter '{parameter.name}' of {handler_name(function)}"
+    write = f"write '{parameter.name}: Annotated[TheType, Depends(...)]'"
+    if isinstance(parameter.default, Depends):
+        raise RegistrationError(f"{where} has Depends(...) as its default value: {write}")
+    if isinstance(annotation, Depends) or annotation is Depends:
+        raise RegistrationError(f"{where} has Depends(...) for its type: {write}")
+    if typing.get_origin(annotation) is not typing.Annotated:
+        if any(_has_depends(member) for member in typing.get_args(annotation)):
+            raise RegistrationError(
+                f"{where}: Depends(...) is inside of another type. Put Annotated outermost: "
+                f"'{parameter.name}: Annotated[TheType | None, Depends(...)]'"
+            )
+        return None
+    found = [extra for extra in annotation.__metadata__ if isinstance(extra, Depends)]
+    if Depends in annotation.__metadata__:
+        raise RegistrationError(f"{where} has Depends without what to call: write Depends(f)")
+    if len(found) > 1:
+        raise RegistrationError(f"{where} has {len(found)} Depends(...): leave one of them")
+    if found and parameter.name in (*IMAGES, *BATCH):
+        raise RegistrationError(
+            f"{where} has Depends(...), and that name stands for what the call is about: "
+            "give it another"
+        )
+    return found[0] if found else None
+
+
+def _has_depends(annotation: Any) -> bool:
+    if typing.get_origin(annotation) is typing.Annotated:
+        return any(isinstance(extra, Depends) for extra in annotation.__metadata__)
+    return any(map(_has_depends, typing.get_args(annotation)))
 
 
 def _image_reader(
@@ -211,7 +178,18 @@ def _image_reader(
     return read
 
 
-def _converter(handler: Any, name: str, annotation: Any, route: str) -> Convert:
+def image_converter(handler: Any, name: str, annotation: Any, route: str) -> Convert:
+    """Return what makes the annotated type from an image.
+
+    Args:
+        handler: whose parameter it is.
+        name: which image it is.
+        annotation: what it becomes.
+        route: the route's name.
+
+    Raises:
+        RegistrationError: an image cannot become that.
+    """
     if _is_plain(annotation):
         return _itself
     if annotation in _DICTS:
@@ -242,7 +220,7 @@ def _refuse_absent(
     absent = _ABSENT_ON.get(name)
     if absent not in event_names:
         return
-    kind = _shown(annotation)
+    kind = shown(annotation)
     other = "old" if name == "new" else "new"
     remedy = f"write '{name}: {kind} | None'"
     if event_names == {absent}:
@@ -257,24 +235,16 @@ def _an(event_name: EventName | None) -> str:
     return f"an {event_name}" if event_name is EventName.INSERT else f"a {event_name}"
 
 
-def _without_none(annotation: Any) -> tuple[Any, bool]:
-    """Return the annotation without None, and whether None was part of it."""
-    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
-        return annotation, False
-    members = typing.get_args(annotation)
-    rest = tuple(member for member in members if member is not type(None))
-    if len(rest) == len(members):
-        return annotation, False
-    return (rest[0] if len(rest) == 1 else typing.Union[rest]), True  # noqa: UP007 - made at run time
-
-
-def _what_is(handler: Any, name: str, annotation: Any = None) -> str:
-    shown = name if annotation is None else f"{name}: {_shown(annotation)}"
+def what_is(function: Any, name: str, annotation: Any = None, *, scope: Scope = "call") -> str:
+    """Return the error for a parameter that nothing is known for."""
+    text = name if annotation is None else f"{name}: {shown(annotation)}"
+    where = f"parameter '{text}' of {handler_name(function)}"
+    if scope == "app":
+        return (
+            f"{where}: what is it? Annotate it with Annotated[..., Depends(..., scope='app')], or "
+            "give it a default."
+        )
     return (
-        f"parameter '{shown}' of {handler_name(handler)}: which image is it? Name it 'new', 'old' "
-        "or 'keys', annotate it with Record or HandlerContext, or give it a default."
+        f"{where}: which image is it? Name it 'new', 'old' or 'keys', annotate it with Record, "
+        "HandlerContext or Annotated[..., Depends(...)], or give it a default."
     )
-
-
-def _shown(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)

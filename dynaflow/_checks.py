@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from inspect import isfunction
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from dynaflow._signature import identity
 from dynaflow.errors import RegistrationError
 from dynaflow.filters import Filter, as_filter
 from dynaflow.middleware import Middleware
@@ -21,6 +22,7 @@ __all__ = [
     "checked_filters",
     "checked_middleware",
     "checked_name",
+    "checked_overrides",
     "checked_sequence",
     "checked_table",
     "checked_ttl",
@@ -145,3 +147,29 @@ def checked_sequence(callables: Sequence[Any], where: str) -> tuple[Any, ...]:
         if not callable(member):
             raise RegistrationError(f"{where}: {type(member).__name__} is not callable")
     return tuple(callables)
+
+
+def checked_overrides(
+    replacements: Mapping[Callable[..., Any], Callable[..., Any]],
+    known: Mapping[Hashable, Callable[..., Any]],
+) -> dict[Hashable, Callable[..., Any]]:
+    """Return replacements by the identity of what they replace; ``known`` is what can be."""
+    if not isinstance(replacements, Mapping):
+        raise RegistrationError(
+            f"overrides take a mapping, got {type(replacements).__name__}: write "
+            "{get_mailer: lambda: fake}"
+        )
+    for function, replacement in replacements.items():
+        shown = name_of(function) if callable(function) else repr(function)
+        if identity(function) not in known:
+            names = ", ".join(sorted(map(name_of, known.values()))) or "none"
+            raise RegistrationError(
+                f"overrides: {shown} is no dependency of this App. Name the function that "
+                f"Depends(...) names. There are: {names}"
+            )
+        if not callable(replacement):
+            raise RegistrationError(
+                f"overrides: what replaces {shown} is a {type(replacement).__name__}, not a "
+                "function. Write 'lambda: it'"
+            )
+    return {identity(function): replacement for function, replacement in replacements.items()}

@@ -5,6 +5,7 @@ What Lambda's door and the test client have in common.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ class Host:
         self._loop = KeptLoop(contain=contain)
         self._lifespan: asyncio.Task[None] | None = None
         self._closing: asyncio.Event | None = None
+        self._open_here: ExitStack | None = None
         self._watchdog = Watchdog(self._report_blocked)
 
     def open(self) -> None:
@@ -49,7 +51,12 @@ class Host:
         Raises:
             Exception: what the lifespan raised, now or since it was opened.
         """
-        if not self._app.has_lifespan:
+        if not self._app.has_lifespan or self._open_here is not None:
+            return
+        if self._lifespan is None and self._app.opens_without_loop:
+            opened = ExitStack()
+            opened.enter_context(self._app.lifespan_without_loop())
+            self._open_here = opened
             return
         lifespan, self._lifespan = self._lifespan, None
         if not self._loop.is_usable:
@@ -87,7 +94,9 @@ class Host:
                 self._closing.set()
                 self._loop.run(lambda: _wait_for(lifespan))
         finally:
-            self._loop.close()
+            with self._open_here or ExitStack():
+                self._open_here = None
+                self._loop.close()
 
     def _begin(self, plan: Plan) -> Work:
         try:
@@ -127,7 +136,7 @@ class Host:
 
     def _report_blocked(self, frame: FrameType | None) -> None:
         """Name the handler that keeps its thread from answering in time."""
-        codes = {_code_of(route.handler): route.name for route in self._app.routes}
+        codes = {_code_of(function): name for function, name in self._app.called}
         while frame is not None and frame.f_code not in codes:
             frame = frame.f_back
         if frame is not None:

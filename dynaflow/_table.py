@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from dynaflow._batches import Prepare, build_batch_binder, build_prepare
-from dynaflow._binding import Binder, build_binder, handler_name, is_async, model_fields
+from dynaflow._attempt import InThread
+from dynaflow._batches import batch_reader, build_prepare, changed_fields
+from dynaflow._binding import context_reader, model_fields, record_reader
+from dynaflow._dependencies import AppValues, Dependency, Needs, Overrides, shared_by
+from dynaflow._invocation import HandlerCall, build_call
+from dynaflow._signature import handler_name
 from dynaflow.errors import MalformedRecord, RegistrationError
 from dynaflow.filters import Filter
 from dynaflow.middleware import Call, Middleware, Process, compose
@@ -16,26 +20,40 @@ from dynaflow.routing import Route
 
 __all__ = ["CompiledRoute", "InThread", "RouteTable", "compile_routes"]
 
-InThread: TypeAlias = Callable[[Call, Callable[[], Any]], Awaitable[Any]]
-"""Calls a function in a worker thread on behalf of a call, and returns what it returned."""
+
+@dataclass(frozen=True, slots=True)
+class CompileContext:
+    """What compiled routes have of their App.
+
+    Args:
+        middleware: around all of them, outermost first.
+        in_thread: runs what is sync in a call that has async parts.
+        app_values: where dependencies of scope "app" are read.
+    """
+
+    middleware: Sequence[Middleware]
+    in_thread: InThread
+    app_values: AppValues
 
 
 class CompiledRoute:
     """A route with everything that can be worked out before its first record.
 
-    ``process`` is the composed chain: middleware around binder and handler. A route is sync, and
-    may run in a worker thread without a loop, if its handler is and no middleware wraps it; one
-    that returns an awaitable nevertheless is known as async from then on.
+    ``process`` is the composed chain: middleware around the handler and its dependencies. A route
+    is sync, and may run in a worker thread without a loop, if its handler and all of its
+    dependencies are and no middleware wraps it; ``call`` then runs it. One that returns an
+    awaitable nevertheless is known as async from then on.
     """
 
     __slots__ = (
         "batching",
-        "binder",
+        "call",
         "filters",
         "group",
         "handler",
         "is_sync",
         "name",
+        "needs",
         "number",
         "prepare",
         "process",
@@ -43,7 +61,7 @@ class CompiledRoute:
     )
 
     def __init__(
-        self, route: Route, number: int, middleware: Sequence[Middleware], in_thread: InThread
+        self, route: Route, number: int, context: CompileContext, overrides: Overrides
     ) -> None:
         self.route = route
         self.number = number
@@ -52,21 +70,13 @@ class CompiledRoute:
         self.group = route.group
         self.filters = route.filters
         self.handler = route.handler
-        if route.batching is None:
-            self.prepare: Prepare | None = None
-            self.binder: Binder = build_binder(
-                route.handler, route=route.name, event_names=route.event_names
-            )
-        else:
-            self.prepare = build_prepare(route.handler, route=route.name)
-            self.binder = build_batch_binder(route.handler)
-        chain = (*middleware, *route.middleware)
-        self.is_sync = not is_async(route.handler) and not chain
-        self.process: Process = compose(chain, self._endpoint(in_thread))
-
-    def call(self, call: Call) -> Any:
-        """Call the handler here and now; return what it returned."""
-        return self.handler(**self.binder(call.context))
+        handler_call = _handler_call(route, context, overrides)
+        chain = (*context.middleware, *route.middleware)
+        self.needs: Needs = handler_call.needs
+        self.is_sync = handler_call.is_sync and not chain
+        self.call: Callable[[Call], Any] = handler_call.here
+        self.process: Process = compose(chain, handler_call.on_loop)
+        self.prepare = None if route.batching is None else build_prepare(route.handler, route.name)
 
     def matches(self, record: Record) -> bool:
         """Return True if the record is for this route.
@@ -87,35 +97,64 @@ class CompiledRoute:
             return False
         return all(condition(record) for condition in self.filters)
 
-    def _endpoint(self, in_thread: InThread) -> Process:
-        if is_async(self.handler):
 
-            async def endpoint(call: Call) -> None:
-                result = self.call(call)
-                if inspect.isawaitable(result):
-                    await result
-
-        else:
-
-            async def endpoint(call: Call) -> None:
-                result = await in_thread(call, lambda: self.call(call))
-                if inspect.isawaitable(result):
-                    await result
-
-        return endpoint
+def _handler_call(route: Route, context: CompileContext, overrides: Overrides) -> HandlerCall:
+    if route.batching is None:
+        read = record_reader(route=route.name, event_names=route.event_names)
+        own = None
+    else:
+        read, own = context_reader, batch_reader(route.handler)
+    return build_call(
+        route.handler,
+        read=read,
+        in_thread=context.in_thread,
+        app_values=context.app_values,
+        own=own,
+        overrides=overrides,
+    )
 
 
 class RouteTable:
-    """All compiled routes; says which of them a record is for."""
+    """All compiled routes; says which of them a record is for.
 
-    def __init__(self, routes: Sequence[CompiledRoute]) -> None:
+    ``shared`` are their dependencies of scope "app", in the order in which they open.
+    """
+
+    def __init__(self, routes: Sequence[CompiledRoute], context: CompileContext) -> None:
         self.routes = tuple(routes)
+        self._context = context
+        self.shared: tuple[Dependency, ...] = shared_by(route.needs for route in routes)
         self._by_event: dict[EventName, tuple[CompiledRoute, ...]] = {
             name: tuple(r for r in routes if name in r.route.event_names) for name in EventName
         }
         self.has_latest_only = any(
             route.batching is not None and route.batching.latest_only for route in routes
         )
+
+    @property
+    def declared(self) -> dict[Hashable, Callable[..., Any]]:
+        """Every function that ``Depends`` names, by identity."""
+        return {
+            key: depends.dependency
+            for route in self.routes
+            for key, depends in route.needs.declared.items()
+        }
+
+    def overridden(self, overrides: Overrides) -> RouteTable:
+        """Return the same routes with other functions in place of some dependencies.
+
+        Raises:
+            RegistrationError: a replacement that cannot work.
+        """
+        if not overrides:
+            return self
+        routes = [
+            route
+            if route.needs.declared.keys().isdisjoint(overrides)
+            else CompiledRoute(route.route, route.number, self._context, overrides)
+            for route in self.routes
+        ]
+        return RouteTable(routes, self._context)
 
     def match(
         self, record: Record
@@ -145,20 +184,26 @@ class RouteTable:
 
 
 def compile_routes(
-    routes: Sequence[Route], *, middleware: Sequence[Middleware], in_thread: InThread
+    routes: Sequence[Route],
+    *,
+    middleware: Sequence[Middleware],
+    in_thread: InThread,
+    app_values: AppValues,
 ) -> RouteTable:
-    """Compile routes for an App whose middleware stands around all of them.
+    """Compile routes for an App; see ``CompileContext``.
 
     Raises:
-        RegistrationError: two routes that could not be told apart, a handler whose annotations
-            cannot work, or a filter that names an attribute the handler's model does not have.
+        RegistrationError: two routes that could not be told apart, a handler or a dependency whose
+            annotations cannot work, or a filter that names an attribute the handler's model does
+            not have.
     """
     _refuse_equal_names(routes)
+    context = CompileContext(middleware, in_thread, app_values)
     compiled: list[CompiledRoute] = []
     for route in routes:
-        compiled.append(CompiledRoute(route, len(compiled), middleware, in_thread))
+        compiled.append(CompiledRoute(route, len(compiled), context, {}))
         _refuse_misspelt(route)
-    return RouteTable(compiled)
+    return RouteTable(compiled, context)
 
 
 def _refuse_equal_names(routes: Sequence[Route]) -> None:
@@ -184,7 +229,9 @@ def _overlap(one: Route, other: Route) -> bool:
 
 
 def _refuse_misspelt(route: Route) -> None:
-    fields = model_fields(route.handler)
+    fields = (
+        model_fields(route.handler) if route.batching is None else changed_fields(route.handler)
+    )
     known = frozenset().union(*fields.values())
     for condition in route.filters:
         _check_spelling(condition, known, route)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from dynaflow._checks import checked_middleware, checked_sequence
-from dynaflow._table import compile_routes
+from dynaflow._dependencies import AppValues
+from dynaflow._evaluation import open_here, open_on_loop
+from dynaflow._overriding import Overridable
+from dynaflow._table import RouteTable, compile_routes
 from dynaflow.batch import Batch, BatchResult
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.order import OrderBy, Ordering
@@ -75,14 +84,19 @@ class App:
         self.concurrency = concurrency
         self._stop_on_failure = failure_policy == "stop"
         self._lifespan = lifespan
-        self._is_open = False
         self._ordering = Ordering(order_by, partition_key=partition_key)
+        self._app_values = AppValues()
         self._observers = checked_sequence(observers, "App(observers=...)")
         self._threads = Threads(threads)
         self._lost = LostCalls()
         self._runner: Runner | None = None
-        routes = flatten(routers)
-        self._table = compile_routes(routes, middleware=layers, in_thread=self._call_in_thread)
+        table = compile_routes(
+            flatten(routers),
+            middleware=layers,
+            in_thread=self._call_in_thread,
+            app_values=self._app_values,
+        )
+        self._tables = Overridable(table, self._app_values)
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -90,25 +104,67 @@ class App:
         return tuple(compiled.route for compiled in self._table.routes)
 
     @property
+    def called(self) -> list[tuple[Callable[..., Any], str]]:
+        """Every handler and dependency that a call calls, each with its route's name."""
+        return [
+            (function, compiled.name)
+            for compiled in self._table.routes
+            for function in (*(step.function for step in compiled.needs.steps), compiled.handler)
+        ]
+
+    @property
     def has_lifespan(self) -> bool:
         """True if there is something to open before the first batch."""
-        return self._lifespan is not None
+        return self._lifespan is not None or bool(self._table.shared)
+
+    @property
+    def opens_without_loop(self) -> bool:
+        """True if neither what is to be opened nor a route needs an event loop."""
+        return (
+            self._lifespan is None
+            and not any(dependency.kind.is_async for dependency in self._table.shared)
+            and all(route.is_sync for route in self._table.routes)
+        )
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Open the App's lifespan for as long as the context lasts.
 
-        The doors do this themselves; whoever calls ``process`` does it around all of his calls.
+        First the App's own, then the dependencies of scope "app"; they close in reverse order. The
+        doors do this themselves; whoever calls ``process`` does it around all of his calls.
         """
-        if self._lifespan is None:
+        if not self.has_lifespan:
             yield
             return
-        async with self._lifespan(self):
-            self._is_open = True
-            try:
-                yield
-            finally:
-                self._is_open = False
+        async with AsyncExitStack() as stack:
+            if self._lifespan is not None:
+                await stack.enter_async_context(self._lifespan(self))
+            values = await stack.enter_async_context(open_on_loop(self._table.shared))
+            stack.enter_context(self._app_values.holding(values))
+            yield
+
+    @contextmanager
+    def lifespan_without_loop(self) -> Iterator[None]:
+        """Do the same as ``lifespan`` where ``opens_without_loop`` says that this will do."""
+        with open_here(self._table.shared) as values, self._app_values.holding(values):
+            yield
+
+    def overrides(
+        self, replacements: Mapping[Callable[..., Any], Callable[..., Any]]
+    ) -> AbstractContextManager[None]:
+        """Call other functions in place of dependencies while the context lasts; for tests.
+
+        Args:
+            replacements: by the function that ``Depends`` names, what is called instead. It may be
+                of another kind and take parameters of its own. Those of scope "app" are replaced
+                before the lifespan opens.
+
+        Raises:
+            RegistrationError: a key that no ``Depends`` of this App names, or a replacement that
+                cannot work.
+            DynaflowError: (on entry) the lifespan is open, and a replacement of scope "app" is not.
+        """
+        return self._tables.overriding(replacements)
 
     def plan(self, batch: Batch) -> Plan:
         """Route every record of a batch, without running anything."""
@@ -203,6 +259,10 @@ class App:
 
         return make_handler(self, report_batch_item_failures=report_batch_item_failures)
 
+    @property
+    def _table(self) -> RouteTable:
+        return self._tables.current
+
     def _get_runner(self) -> Runner:
         if self._runner is None:
             from dynaflow.engine.run import Runner
@@ -212,8 +272,10 @@ class App:
             )
         return self._runner
 
-    def _call_in_thread(self, call: Call, function: Callable[[], Any]) -> Awaitable[Any]:
-        return self._get_runner().call_in_thread(call, function)
+    async def _call_in_thread(
+        self, call: Call, function: Callable[[], Any], *, shield: bool = False
+    ) -> Any:
+        return await self._get_runner().call_in_thread(call, function, shield=shield)
 
     def _refuse_if_exhausted(self) -> None:
         if len(self._lost) >= (self._threads.size or self.concurrency):
@@ -223,7 +285,7 @@ class App:
             )
 
     def _refuse_if_not_open(self) -> None:
-        if self._lifespan is not None and not self._is_open:
+        if self.has_lifespan and not self._app_values.is_open:
             raise DynaflowError(
                 "the App has a lifespan that is not open: call process() within "
                 "'async with app.lifespan():'"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +26,7 @@ class StreamClient(Protocol):
         table: str | None = None,
         view_type: str = "NEW_AND_OLD_IMAGES",
         timeout: float | None = None,
+        overrides: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
     ) -> Stream:
         """Open a ``dynaflow.testing.TestClient``; the arguments are its own."""
         ...

@@ -64,7 +64,8 @@ AT_THE_DECORATOR: list[tuple[Any, str]] = [
     (
         lambda order: None,
         "parameter 'order' of <lambda>: which image is it? Name it 'new', 'old' or 'keys', "
-        "annotate it with Record or HandlerContext, or give it a default.",
+        "annotate it with Record, HandlerContext or Annotated[..., Depends(...)], or give it a "
+        "default.",
     ),
     (lambda new, record: None, "parameter 'record' of <lambda>: which image is it?"),
     (
@@ -135,7 +136,8 @@ AT_APP: list[tuple[Handler, str]] = [
     (
         wrong_name,
         "parameter 'order: Order' of wrong_name: which image is it? Name it 'new', 'old' or "
-        "'keys', annotate it with Record or HandlerContext, or give it a default.",
+        "'keys', annotate it with Record, HandlerContext or Annotated[..., Depends(...)], or give "
+        "it a default.",
     ),
     (
         wrong_name_with_dict,

@@ -16,8 +16,10 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 ORDER = """
 errors values encoding record change batch codec
 _paths _conditions filters
-context middleware observe
-_models _binding _batches _checks routing _table
+params context middleware observe
+_models _signature _binding _batches
+_generators _dependencies _evaluation _attempt _invocation
+_checks routing _table _overriding
 checkpoints source lineage
 engine/lost engine/fold engine/order engine/plan engine/lanes engine/chunks engine/desk
 engine/batching engine/work engine/slots
@@ -197,8 +199,29 @@ HEAVY = ("anyio", "asyncio", "boto3", "botocore", "aioboto3", "pydantic", "rich"
         "record = {'eventName': 'INSERT', 'eventSource': 'aws:dynamodb', 'dynamodb': stream}\n"
         "answer = App(router).lambda_handler()({'Records': [record]})\n"
         "assert answer == {'batchItemFailures': []}\n",
+        "import os\n"
+        "os.environ['AWS_LAMBDA_RUNTIME_API'] = 'somewhere'\n"
+        "from typing import Annotated\n"
+        "from dynaflow import App, Depends, Router\n"
+        "opened = []\n"
+        "def client():\n"
+        "    opened.append('client')\n"
+        "    yield 'client'\n"
+        "def session(client: Annotated[str, Depends(client, scope='app')], new: dict):\n"
+        "    yield client + new['id']\n"
+        "router = Router()\n"
+        "@router.on_insert()\n"
+        "def handler(session: Annotated[str, Depends(session)]) -> None:\n"
+        "    opened.append(session)\n"
+        "lambda_handler = App(router).lambda_handler()\n"
+        "assert opened == ['client'], 'not during INIT'\n"
+        "image = {'id': {'S': '1'}}\n"
+        "stream = {'SequenceNumber': '1', 'Keys': image, 'NewImage': image}\n"
+        "record = {'eventName': 'INSERT', 'eventSource': 'aws:dynamodb', 'dynamodb': stream}\n"
+        "assert lambda_handler({'Records': [record]}) == {'batchItemFailures': []}\n"
+        "assert opened == ['client', 'client1']\n",
     ],
-    ids=["import", "plugin", "a whole invocation of sync handlers"],
+    ids=["import", "plugin", "a whole invocation of sync handlers", "with dependencies"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(script: str) -> None:
     check = f"{script}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"

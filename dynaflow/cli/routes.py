@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from dynaflow._binding import is_async
+from dynaflow._signature import is_async
 from dynaflow.cli._options import AppDirectory, AsJson, Target
 from dynaflow.cli._output import print_json, print_table, prints_to_stderr
 from dynaflow.cli._target import load_app

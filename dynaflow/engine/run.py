@@ -96,13 +96,27 @@ class Runner:
             work.close()
             self._dismiss(crew)
 
-    async def call_in_thread(self, call: Call, function: Callable[[], Any]) -> Any:
-        """Call a function in a worker thread on behalf of a call, and return what it returned."""
+    async def call_in_thread(
+        self, call: Call, function: Callable[[], Any], *, shield: bool = False
+    ) -> Any:
+        """Call a function in a worker thread on behalf of a call, and return what it returned.
+
+        Args:
+            call: whose item no other call may work on while the thread does.
+            function: what to call.
+            shield: whether it runs, and is waited for, even if the call has been cancelled.
+        """
         if self.threads.size == 0:
             return function()
+        if shield:
+            with anyio.CancelScope(shield=True):
+                return await self._call_in_thread(call, function)
         for lane in call.lanes:
             if lane in self._lost:  # from an earlier try that a middleware gave up on
                 await until_back(self._lost, lane)
+        return await self._call_in_thread(call, function)
+
+    async def _call_in_thread(self, call: Call, function: Callable[[], Any]) -> Any:
         holder = _crew.get(call)
         await self.thread_slots.acquire(holder)
         try:

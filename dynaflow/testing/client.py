@@ -7,8 +7,8 @@ nothing is replaced. ``with`` gives plain methods, ``async with`` the same to be
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from anyio.lowlevel import current_token
@@ -43,8 +43,11 @@ class TestClient:
             else "table".
         view_type: KEYS_ONLY, NEW_IMAGE, OLD_IMAGE or NEW_AND_OLD_IMAGES.
         timeout: seconds until the deadline of each batch; None for no deadline.
+        overrides: what is called in place of dependencies while the client is open, by the function
+            that ``Depends`` names.
 
     Raises:
+        RegistrationError: an override of something that is no dependency of the App.
         TypeError: ``app`` is neither an App nor a Router, or ``keys`` is a single text.
         ValueError: no or too many key names, or an unknown view type.
     """
@@ -59,49 +62,52 @@ class TestClient:
         table: str | None = None,
         view_type: str = "NEW_AND_OLD_IMAGES",
         timeout: float | None = None,
+        overrides: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
     ) -> None:
         if not isinstance(app, (App, Router)):
             raise TypeError(f"TestClient takes an App or a Router, got {type(app).__name__}")
         self._app = as_app(app)
         self._timeout = timeout
+        self._overrides = overrides or {}
+        self._app.overrides(self._overrides)  # refuses what it cannot do; enters nothing
         self._records = RecordBuilder(
             keys, table=table or _only_table(self._app), view_type=view_type
         )
         self._batches: _Batches | None = None
-        self._host: Host | None = None
-        self._lifespan: AsyncExitStack | None = None
+        self._opened: ExitStack | None = None
+        self._opened_async: AsyncExitStack | None = None
 
     def __enter__(self) -> Stream:
         _refuse_in_event_loop()
         batches = self._new_batches()
-        host = Host(self._app)
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(self._app.overrides(self._overrides))
+            host = Host(self._app)
+            stack.callback(host.close)
             host.open()
-        except BaseException:
-            host.close()
-            raise
-        self._host, self._batches = host, batches
+            self._opened, self._batches = stack.pop_all(), batches
         return Stream(batches, host)
 
     def __exit__(self, *error: object) -> None:
         self._close_batches()
-        host, self._host = self._host, None
-        if host is not None:
-            host.close()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
 
     async def __aenter__(self) -> AsyncStream:
         batches = self._new_batches()
-        lifespan = AsyncExitStack()
-        await lifespan.enter_async_context(self._app.lifespan())
-        self._lifespan, self._batches = lifespan, batches
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._app.overrides(self._overrides))
+            await stack.enter_async_context(self._app.lifespan())
+            self._opened_async, self._batches = stack.pop_all(), batches
         return AsyncStream(batches, self._app)
 
     async def __aexit__(self, *error: object) -> None:
         self._close_batches()
-        lifespan, self._lifespan = self._lifespan, None
-        if lifespan is not None:
+        opened, self._opened_async = self._opened_async, None
+        if opened is not None:
             # Without the error: a lifespan that catches errors must not make a failed test pass.
-            await lifespan.aclose()
+            await opened.aclose()
 
     def _new_batches(self) -> _Batches:
         if self._batches is not None:
