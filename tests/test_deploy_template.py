@@ -53,7 +53,11 @@ def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
     with_snapstart = tmp_path / "template.json"
     both = merged(template(), template(SNAPSTART))
     with_snapstart.write_text(json.dumps(both), encoding="utf-8")
-    command = [sys.executable, "-c", "from cfnlint.runner.cli import main; main()"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from cfnlint.runner import main; sys.exit(main())",
+    ]
     command += [str(DEPLOY / "sam/template.yaml"), str(with_snapstart)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
@@ -73,7 +77,7 @@ def test_the_mapping_reports_failures_and_gives_up_in_the_end(changes: str | Non
         "StartingPosition": "TRIM_HORIZON",
         "FunctionResponseTypes": ["ReportBatchItemFailures"],
         "BisectBatchOnFunctionError": True,
-        "MaximumRetryAttempts": 10,
+        "MaximumRetryAttempts": 100,
         "MaximumRecordAgeInSeconds": 12 * 3600,
         "BatchSize": 100,
         "MaximumBatchingWindowInSeconds": 1,
