@@ -52,7 +52,10 @@ _NOT_RUN = {
 
 # Those of this page deploy. What they deploy, build and run is in tests/test_deploy_*.py.
 _DEPLOYS = "examples/deploy/README.md"
-_DEPLOYING = re.compile(r"(examples/deploy/build\.sh|sam deploy|aws|docker|curl) .+")
+_DEPLOYING = re.compile(
+    r"(examples/deploy/build\.sh|python examples/deploy/given_up\.py|"
+    r"sam deploy|aws|docker|curl|dynaflow invoke) .+"
+)
 
 _TOOLS = {
     "dynaflow": ("-m", "dynaflow"),
