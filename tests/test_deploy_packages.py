@@ -39,6 +39,8 @@ CORE = {"annotated-types", "anyio", "dynaflow", "idna", "pydantic", "pydantic-co
 CORE |= {"typing-extensions", "typing-inspection"}
 RUNTIME_CLIENT = {"awslambdaric", "simplejson", "snapshot-restore-py"}
 
+FROM_ELSEWHERE = ("/usr/bin/env", "--chdir=/")  # a bootstrap must not rely on where it is started
+
 
 def test_the_folder_for_lambda_has_the_core_for_lambdas_processor(tmp_path: Path) -> None:
     folder = tmp_path / "function"
@@ -83,12 +85,12 @@ def test_the_custom_runtime_answers_from_its_image_and_from_the_folder(tmp_path:
 
     root = image.task_root
     env = {"PATH": search_path(tmp_path, image.env["PYTHON"]), "PYTHON": image.env["PYTHON"]}
-    command = [str(image.inside("/var/runtime/bootstrap"))]
+    command = [*FROM_ELSEWHERE, str(image.inside("/var/runtime/bootstrap"))]
     with RuntimeApi(handler, directory=tmp_path, env=env, root=root, command=command) as function:
         assert_it_works(function)
 
     env = {"PATH": search_path(tmp_path, "python3")}  # as from a layer, in /opt/bin
-    command = [str(root / "bootstrap")]
+    command = [*FROM_ELSEWHERE, str(root / "bootstrap")]
     with RuntimeApi(HANDLER, directory=tmp_path, env=env, root=root, command=command) as function:
         assert_it_works(function)
 
