@@ -141,7 +141,7 @@ def image_of(folder: str, directory: Path) -> dockerfile.Image:
 
 def run(command: Sequence[str], **env: str) -> subprocess.CompletedProcess[str]:
     """Run a program in this environment and a few more variables."""
-    variables: Mapping[str, str] = {**os.environ, **env}
+    variables: Mapping[str, str] = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **env}
     return subprocess.run(
         command, env=variables, capture_output=True, text=True, timeout=50, check=False
     )
