@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,13 @@ _NOT_RUN = {
     "uv run --extra test pytest -q": "installs, with a tool that may not be there",
     f"{_INSTALL} '../dynaflow[aws,cli]' pytest && . .venv/bin/activate": "installs",
 }
+
+# Those of this page deploy. What they deploy, build and run is in tests/test_deploy_*.py.
+_DEPLOYS = "examples/deploy/README.md"
+_DEPLOYING = re.compile(
+    r"(examples/deploy/build\.sh|python examples/deploy/given_up\.py|"
+    r"sam deploy|aws|docker|curl|dynaflow invoke) .+"
+)
 
 _TOOLS = {
     "dynaflow": ("-m", "dynaflow"),
@@ -189,9 +197,10 @@ def test_what_a_document_shows_is_what_a_reader_sees(path: str, directory: Path)
 def test_no_block_escapes_the_tests(path: str) -> None:
     blocks = Document(path).blocks
     for block in blocks:
-        assert block.language in ("console", "json", "python", "sh", ""), block.language
+        assert block.language in ("console", "json", "python", "sh", "yaml", ""), block.language
         if block.language == "sh":
-            assert set(block.text.splitlines()) <= set(_NOT_RUN)
+            lines = set(block.text.splitlines()) - set(_NOT_RUN)
+            assert all(path == _DEPLOYS and _DEPLOYING.fullmatch(line) for line in lines), lines
         if block.language == "json":
             json.loads(block.text)
         if block.language == "console":
@@ -200,6 +209,16 @@ def test_no_block_escapes_the_tests(path: str) -> None:
             assert path == "docs/architecture.md", "only drawings have no language"
     files = [block.file for block in blocks if block.file]
     assert len(files) == len(set(files))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_yaml_is_a_piece_of_what_is_deployed(path: str) -> None:
+    files = (ROOT / "examples" / "deploy").rglob("*.yaml")
+    deployed = [file.read_text(encoding="utf-8") for file in files]
+    for block in Document(path).blocks:
+        if block.language == "yaml":
+            pieces = [textwrap.indent(block.text, " " * depth) for depth in range(0, 20, 2)]
+            assert any(f"\n{piece}" in text for piece in pieces for text in deployed), block.text
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)

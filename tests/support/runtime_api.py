@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -52,16 +52,25 @@ class RuntimeApi:
     """Invokes one Lambda function; all invocations share a process for as long as it lives.
 
     Args:
-        handler: ``module.attribute``, the module as it is imported from the project's root.
+        handler: ``module.attribute``, the module as it is imported from the root.
         directory: where the processes' output is kept.
         env: environment variables of the function, beside those that Lambda sets.
+        root: the function's folder; where it is the project's root, it is on the import path.
+        command: what is started in it; None is AWS's runtime client, by this interpreter.
     """
 
     def __init__(
-        self, handler: str, *, directory: Path, env: Mapping[str, str] | None = None
+        self,
+        handler: str,
+        *,
+        directory: Path,
+        env: Mapping[str, str] | None = None,
+        root: Path = _ROOT,
+        command: Sequence[str] | None = None,
     ) -> None:
-        self._handler = handler
-        self._env = _lambda_environment(handler) | dict(env or {})
+        self._command = command or [sys.executable, "-m", "awslambdaric", handler]
+        self._root = root
+        self._env = _lambda_environment(handler, root) | dict(env or {})
         self._stdout = directory / "stdout"
         self._stderr = directory / "stderr"
         self._sandbox: _Sandbox | None = None
@@ -117,7 +126,9 @@ class RuntimeApi:
     def _running(self) -> _Sandbox:
         if self._sandbox is None:
             with self._stdout.open("ab") as stdout, self._stderr.open("ab") as stderr:
-                self._sandbox = _Sandbox(self._handler, self._env, stdout.fileno(), stderr.fileno())
+                self._sandbox = _Sandbox(
+                    self._command, self._root, self._env, stdout.fileno(), stderr.fileno()
+                )
         return self._sandbox
 
     def _end(self) -> None:
@@ -144,7 +155,9 @@ class _Message:
 class _Sandbox:
     """One process of the runtime, and the API that it alone talks to."""
 
-    def __init__(self, handler: str, env: Mapping[str, str], stdout: int, stderr: int) -> None:
+    def __init__(
+        self, command: Sequence[str], root: Path, env: Mapping[str, str], stdout: int, stderr: int
+    ) -> None:
         self.requests: Queue[_Request | None] = Queue()
         self.messages: Queue[_Message] = Queue()
         self._ready = False
@@ -153,8 +166,8 @@ class _Sandbox:
         self._serving = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._serving.start()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "awslambdaric", handler],
-            cwd=_ROOT,
+            command,
+            cwd=root,
             env={**env, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}"},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -273,9 +286,10 @@ def _invocation_headers(request: _Request) -> dict[str, str]:
     }
 
 
-def _lambda_environment(handler: str) -> dict[str, str]:
+def _lambda_environment(handler: str, root: Path) -> dict[str, str]:
     """Return what Lambda sets, and nothing of this process's but where programs are found."""
-    return {
+    of_project = {"PYTHONPATH": str(_ROOT)} if root == _ROOT else {}
+    return of_project | {
         "AWS_DEFAULT_REGION": "eu-west-1",
         "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
@@ -285,9 +299,8 @@ def _lambda_environment(handler: str) -> dict[str, str]:
         "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/f",
         "AWS_LAMBDA_LOG_STREAM_NAME": "2026/01/01/[$LATEST]0",
         "AWS_REGION": "eu-west-1",
-        "LAMBDA_TASK_ROOT": str(_ROOT),
+        "LAMBDA_TASK_ROOT": str(root),
         "PATH": os.environ.get("PATH", ""),
-        "PYTHONPATH": str(_ROOT),
         "TZ": ":UTC",
         "_HANDLER": handler,
     }
