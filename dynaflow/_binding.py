@@ -239,6 +239,11 @@ def what_is(function: Any, name: str, annotation: Any = None, *, scope: Scope = 
     """Return the error for a parameter that nothing is known for."""
     text = name if annotation is None else f"{name}: {shown(annotation)}"
     where = f"parameter '{text}' of {handler_name(function)}"
+    if name in BATCH:
+        return (
+            f"{where}: '{name}' is for on_batch(...), whose handlers are called with many changes; "
+            "this one is called with a single record"
+        )
     if scope == "app":
         return (
             f"{where}: what is it? Annotate it with Annotated[..., Depends(..., scope='app')], or "

@@ -20,7 +20,7 @@ from dynaflow._overriding import Overridable
 from dynaflow._table import RouteTable, compile_routes
 from dynaflow.batch import Batch, BatchResult
 from dynaflow.engine.lost import LostCalls
-from dynaflow.engine.order import OrderBy, Ordering
+from dynaflow.engine.order import OrderBy, checked_ordering
 from dynaflow.engine.plan import Plan, make_plan
 from dynaflow.engine.threads import Threads, run_in_threads
 from dynaflow.engine.work import OnProgress, Work
@@ -84,7 +84,7 @@ class App:
         self.concurrency = concurrency
         self._stop_on_failure = failure_policy == "stop"
         self._lifespan = lifespan
-        self._ordering = Ordering(order_by, partition_key=partition_key)
+        self._ordering = checked_ordering(order_by, partition_key)
         self._app_values = AppValues()
         self._observers = checked_sequence(observers, "App(observers=...)")
         self._threads = Threads(threads)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from inspect import iscoroutinefunction
 from typing import Literal, TypeAlias
 
-from dynaflow.errors import MalformedRecord, MalformedValue, OrderUnknown
+from dynaflow.errors import MalformedRecord, MalformedValue, OrderUnknown, RegistrationError
 from dynaflow.record import Image, Record, Undecodable, table_of
 from dynaflow.values import canonical
 
-__all__ = ["OrderBy", "Ordering", "item_of"]
+__all__ = ["OrderBy", "Ordering", "checked_ordering", "item_of"]
 
 OrderBy: TypeAlias = Literal["item", "partition_key", "shard"] | Callable[[Record], Hashable]
 
@@ -31,6 +32,11 @@ class Ordering:
     ) -> None:
         self._by = by
         self._partition_key = partition_key
+
+    @property
+    def is_chosen(self) -> bool:
+        """True if a function of the user's chooses the lanes."""
+        return callable(self._by)
 
     def lane_of(self, record: Record | Undecodable, keys: Image) -> Hashable:
         """Return the lane of a record.
@@ -80,6 +86,33 @@ class Ordering:
                 "above this record starts"
             ) from error
         return record.source_arn, lane
+
+
+def checked_ordering(by: OrderBy, partition_key: str | Mapping[str, str] | None) -> Ordering:
+    """Return the ordering that an App is given.
+
+    Raises:
+        RegistrationError: it cannot work.
+    """
+    if not callable(by) and by not in ("item", "partition_key", "shard"):
+        raise RegistrationError(
+            f"order_by={by!r} is unknown: write 'item', 'partition_key', 'shard' or a function of "
+            "the record"
+        )
+    if iscoroutinefunction(by):
+        raise RegistrationError("order_by= takes a plain function of the record, not an async one")
+    if partition_key is None:
+        return Ordering(by)
+    if by != "partition_key":
+        raise RegistrationError(
+            "partition_key= says nothing without order_by='partition_key': write both, or neither"
+        )
+    names = partition_key.values() if isinstance(partition_key, Mapping) else [partition_key]
+    if not all(isinstance(name, str) and name for name in names):
+        raise RegistrationError(
+            "partition_key= takes an attribute's name, or a mapping from tables to such names"
+        )
+    return Ordering(by, partition_key=partition_key)
 
 
 def item_of(record: Record | Undecodable, keys: Image) -> Hashable:

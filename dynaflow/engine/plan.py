@@ -12,7 +12,7 @@ from dynaflow._table import CompiledRoute, RouteTable
 from dynaflow.batch import Batch, Outcome, Status
 from dynaflow.engine.fold import Ledger
 from dynaflow.engine.order import Ordering, item_of
-from dynaflow.errors import NonRetryable
+from dynaflow.errors import NonRetryable, OrderUnknown
 from dynaflow.record import Record, Undecodable
 
 __all__ = ["Job", "Lane", "Plan", "make_plan"]
@@ -168,6 +168,7 @@ class _Planner:
         self._ordering = ordering
         self._lanes: dict[Hashable, Lane] = {}
         self._closed: set[Hashable] = set()  # lanes in which a record has failed already
+        self._lane_of: dict[Hashable, Hashable] = {}  # by item, where a function chooses
 
     def refuse(self, record: Undecodable) -> None:
         """Plan a record that cannot be read: it has failed, and its lane is closed."""
@@ -187,8 +188,7 @@ class _Planner:
             self._add_unmatched(record, index)
             return
         try:
-            key = self._ordering.lane_of(record, record.keys)
-            item = item_of(record, record.keys) if self._table.has_latest_only else None
+            key, item = self._find_lane(record)
         except NonRetryable as error:
             self._fail(record, None, error)
             self._bar(record)
@@ -210,8 +210,7 @@ class _Planner:
         """
         if self._table.has_latest_only:
             try:
-                key = self._ordering.lane_of(record, record.keys)
-                item = item_of(record, record.keys)
+                key, item = self._find_lane(record)
             except NonRetryable:
                 key = item = None
             if key in self._closed:
@@ -220,6 +219,20 @@ class _Planner:
                 self._append(key, Job(record, index, (), item=item))
                 return
         self.plan.ledger.done(index)
+
+    def _find_lane(self, record: Record) -> tuple[Hashable, Hashable]:
+        """Return a record's lane, and its item where somebody asks for that."""
+        ordering, keys = self._ordering, record.keys
+        key = ordering.lane_of(record, keys)
+        if not (self._table.has_latest_only or ordering.is_chosen):
+            return key, None
+        item = item_of(record, keys)
+        if ordering.is_chosen and self._lane_of.setdefault(item, key) != key:
+            raise OrderUnknown(
+                "the function in App(order_by=...) gave different lanes to records of one item; "
+                "nothing above this record starts"
+            )
+        return key, item
 
     def _append(self, key: Hashable, job: Job) -> None:
         lane = self._lanes.get(key)

@@ -14,9 +14,12 @@ from dynaflow import (
     Batch,
     BatchResult,
     Call,
+    Change,
+    EventName,
     F,
     HandlerContext,
     Image,
+    PartialFailure,
     Process,
     Record,
     Router,
@@ -65,10 +68,28 @@ def gone(old: Image | None, keys: dict[str, Any]) -> None: ...
 async def either(new: Order | None) -> None: ...
 
 
+@router.on_batch("INSERT", "MODIFY", when=changed("total"), max_items=50, latest_only=True)
+async def bulk(changes: list[Change[Order]], context: HandlerContext) -> int:
+    for change in changes:
+        assert_type(change, Change[Order])
+        assert_type(change.new, Order | None)
+        assert_type(change.old, Order | None)
+        assert_type(change.record, Record)
+        assert_type(change.event_name, EventName)
+    assert_type(context.records, tuple[Record, ...])
+    raise PartialFailure(failed=[0, changes[1], changes[2].record], reason="refused")
+
+
+@router.on_batch(max_bytes=1_000_000)
+def export(records: list[Record]) -> None: ...
+
+
 # A decorator gives back the very type of the handler.
 async def check_handlers(order: Order) -> None:
     assert_type(await ship(order, order), int)
     assert_type(index(Line("a"), record(), context()), str)
+    assert_type(await bulk([], context()), int)
+    export([record()])
 
 
 def record() -> Record: ...  # type: ignore[empty-body]  # only its type is of interest
@@ -102,7 +123,15 @@ async def lifespan(app: App) -> AsyncIterator[None]:
     yield
 
 
-app = App(router, middleware=[middleware], lifespan=lifespan, failure_policy="stop")
+app = App(
+    router,
+    middleware=[middleware],
+    lifespan=lifespan,
+    failure_policy="stop",
+    order_by="partition_key",
+    partition_key="customer",
+)
+App(router, order_by=lambda record: record.keys["customer"])
 lambda_handler = app.lambda_handler(report_batch_item_failures=True)
 
 
@@ -127,4 +156,7 @@ async def check_async_client() -> None:
 def check_refusals() -> None:
     Router(match="last")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a typo
     router.on_insert(tabel="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # a typo
+    router.on_batch(max_items="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a text
+    PartialFailure(["a"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]  # no member
+    App(order_by="items")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a typo
     App(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # no router
