@@ -165,8 +165,22 @@ def without_none(annotation: Any) -> tuple[Any, bool]:
 
 
 def shown(annotation: Any) -> str:
-    """Return an annotation as error messages write it."""
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    """Return an annotation as its author writes it, without the names of modules."""
+    origin, members = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return f"Annotated[{', '.join((shown(members[0]), *map(repr, members[1:])))}]"
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(shown, members))
+    if origin is typing.Literal:
+        return f"Literal[{', '.join(map(repr, members))}]"
+    if members:
+        name = getattr(annotation, "__name__", None) or getattr(origin, "__name__", str(origin))
+        return f"{name}[{', '.join(map(shown, members))}]"
+    if isinstance(annotation, list):  # the parameters of a Callable
+        return f"[{', '.join(map(shown, annotation))}]"
+    if annotation in (..., type(None)):
+        return "..." if annotation is ... else "None"
+    return getattr(annotation, "__name__", None) or str(annotation).replace("typing.", "")
 
 
 def _refuse_no_handler(handler: Any) -> None:

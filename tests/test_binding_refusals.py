@@ -141,7 +141,7 @@ AT_APP: list[tuple[Handler, str]] = [
     ),
     (
         wrong_name_with_dict,
-        "parameter 'item: dict[str, typing.Any]' of wrong_name_with_dict: which image",
+        "parameter 'item: dict[str, Any]' of wrong_name_with_dict: which image",
     ),
     (new_int, f"parameter 'new' of new_int: an image cannot become int; {MODELS}"),
     (new_list, f"parameter 'new' of new_list: an image cannot become list; {MODELS}"),
@@ -213,7 +213,7 @@ def takes_old_image(old: Image) -> None: ...
             takes_new,
             "a REMOVE record has no new image; write 'new: Order | None'",
         ),
-        (["INSERT"], takes_old_dict, "take 'new: dict[str, typing.Any]' instead"),
+        (["INSERT"], takes_old_dict, "take 'new: dict[str, Any]' instead"),
         (["INSERT", "REMOVE"], takes_old_image, "write 'old: Image | None'"),
     ],
 )

@@ -50,6 +50,7 @@ def test_routes_are_listed_in_order_with_everything_that_decides_about_them(
             "filters": ["changed('status', to='paid')", 'F.new["total.net"] > 10'],
             "parameters": {"old": None, "new": "dict", "context": "HandlerContext"},
             "async": True,
+            "batch": None,
         },
         {
             "name": "expiry",
@@ -59,6 +60,7 @@ def test_routes_are_listed_in_order_with_everything_that_decides_about_them(
             "filters": [],
             "parameters": {"old": "dict[str, int]"},
             "async": False,
+            "batch": None,
         },
     ]
     assert result.stderr == ""
@@ -73,6 +75,30 @@ def test_routes_in_a_pipe_are_one_line_each_and_nothing_is_cut_off(project: Proj
     assert "async" in ship
     assert "REMOVE (TTL only)" in expiry
     assert "sync" in expiry.split()
+
+
+def test_batch_routes_say_what_comes_together_in_a_call(project: Project) -> None:
+    project.write(
+        "bulk.py",
+        """
+from dynaflow import App, Change, Router
+
+router = Router()
+
+
+@router.on_batch(max_items=50, max_bytes=1000, latest_only=True)
+async def index(changes: list[Change[dict]]) -> None: ...
+
+
+app = App(router)
+""",
+    )
+    _, index = project.run("routes", "bulk:app").stdout.splitlines()
+    assert "INSERT MODIFY REMOVE" in index
+    assert "changes: list[Change[dict]]" in index
+    assert "async, batch (up to 50, 1000 bytes, latest only)" in index
+    (route,) = json.loads(project.run("routes", "bulk:app", "--json").stdout)
+    assert route["batch"] == {"max_items": 50, "max_bytes": 1000, "latest_only": True}
 
 
 @pytest.mark.parametrize("target", ["shop:app", "shop:router", "shop:backend.app"])

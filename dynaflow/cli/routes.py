@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dynaflow._signature import is_async
+from dynaflow._signature import is_async, shown
 from dynaflow.cli._options import AppDirectory, AsJson, Target
 from dynaflow.cli._output import print_json, print_table, prints_to_stderr
 from dynaflow.cli._target import load_app
@@ -41,6 +42,7 @@ def _described(route: Route) -> dict[str, Any]:
         "filters": [repr(condition) for condition in route.filters],
         "parameters": {p.name: _annotation(p.annotation) for p in parameters},
         "async": is_async(route.handler),
+        "batch": None if route.batching is None else asdict(route.batching),
     }
 
 
@@ -53,14 +55,23 @@ def _row(route: dict[str, Any]) -> tuple[str, ...]:
         route["table"] or "any",
         ", ".join(route["filters"]) or "none",
         ", ".join(f"{name}: {kind}" if kind else name for name, kind in parameters),
-        "async" if route["async"] else "sync",
+        ("async" if route["async"] else "sync") + _batch(route["batch"]),
     )
+
+
+def _batch(batching: dict[str, Any] | None) -> str:
+    if batching is None:
+        return ""
+    limits = [f"up to {batching['max_items']}"]
+    if batching["max_bytes"] is not None:
+        limits.append(f"{batching['max_bytes']} bytes")
+    if batching["latest_only"]:
+        limits.append("latest only")
+    return f", batch ({', '.join(limits)})"
 
 
 def _annotation(annotation: Any) -> str | None:
     """Return an annotation as it is written; None if there is none."""
     if annotation is inspect.Parameter.empty:
         return None
-    if isinstance(annotation, str):
-        return annotation
-    return annotation.__name__ if inspect.isclass(annotation) else str(annotation)
+    return annotation if isinstance(annotation, str) else shown(annotation)
