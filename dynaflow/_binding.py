@@ -237,7 +237,8 @@ def _an(event_name: EventName | None) -> str:
 
 def what_is(function: Any, name: str, annotation: Any = None, *, scope: Scope = "call") -> str:
     """Return the error for a parameter that nothing is known for."""
-    text = name if annotation is None else f"{name}: {shown(annotation)}"
+    bare = annotation in (None, inspect.Parameter.empty)
+    text = name if bare else f"{name}: {shown(annotation)}"
     where = f"parameter '{text}' of {handler_name(function)}"
     if name in BATCH:
         return (
