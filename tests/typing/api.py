@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 from pydantic import BaseModel
 
@@ -15,6 +15,7 @@ from dynaflow import (
     BatchResult,
     Call,
     Change,
+    Depends,
     EventName,
     F,
     HandlerContext,
@@ -84,9 +85,30 @@ async def bulk(changes: list[Change[Order]], context: HandlerContext) -> int:
 def export(records: list[Record]) -> None: ...
 
 
+def get_line() -> Line: ...  # type: ignore[empty-body]  # only its type is of interest
+
+
+async def open_client(line: Annotated[Line, Depends(get_line, scope="app")]) -> AsyncIterator[str]:
+    yield assert_type(line, Line).sku
+
+
+def session(client: Annotated[str, Depends(open_client, scope="app")]) -> Iterator[list[str]]:
+    yield [client]
+
+
+Session = Annotated[list[str], Depends(session)]
+
+
+@router.on_modify(name="dependent")
+async def dependent(new: Order, session: Session, line: Annotated[Line, Depends(Line)]) -> str:
+    assert_type(session, list[str])
+    return assert_type(line, Line).sku
+
+
 # A decorator gives back the very type of the handler.
 async def check_handlers(order: Order) -> None:
     assert_type(await ship(order, order), int)
+    assert_type(await dependent(order, ["a"], Line("a")), str)
     assert_type(index(Line("a"), record(), context()), str)
     assert_type(await bulk([], context()), int)
     export([record()])
@@ -147,6 +169,14 @@ def check_client() -> None:
         assert_type(stream.insert({"id": "1"}), BatchResult)
 
 
+def check_overrides() -> None:
+    overrides = {get_line: lambda: Line("a")}
+    with app.overrides(overrides), TestClient(app, overrides={session: list[str]}) as stream:
+        assert_type(stream, Stream)
+    with TestClient(app, overrides={open_client: lambda: "fake", get_line: lambda: Line("a")}):
+        pass
+
+
 async def check_async_client() -> None:
     async with TestClient(router) as stream:
         assert_type(stream, AsyncStream)
@@ -154,6 +184,9 @@ async def check_async_client() -> None:
 
 
 def check_refusals() -> None:
+    Depends("session")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # no function
+    Depends(session, scope="request")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a typo
+    Depends(session, "app")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # by name only
     Router(match="last")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a typo
     router.on_insert(tabel="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # a typo
     router.on_batch(max_items="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a text
