@@ -19,7 +19,7 @@ from dynaflow._generators import Ending, Opened, close, close_all, close_async
 from dynaflow.middleware import Call
 from dynaflow.observe import logger
 
-__all__ = ["Attempt", "InThread"]
+__all__ = ["Attempt", "Errand", "InThread"]
 
 _MISSING = object()
 _Tokens = dict[contextvars.ContextVar[Any], contextvars.Token[Any]]
@@ -93,7 +93,7 @@ class Attempt:
 
     async def _run_there(self, function: Callable[[list[Opened]], Any]) -> Any:
         opened: list[Opened] = []
-        errand = _Errand(self._in_context(partial(function, opened)))
+        errand = Errand(self._in_context(partial(function, opened)))
         try:
             result = await self._in_thread(self._call, errand.run)
         except BaseException as error:
@@ -149,7 +149,7 @@ class _State(Enum):
     ENDED = 3
 
 
-class _Errand:
+class Errand:
     """A function that a thread runs while somebody waits, perhaps not until its end.
 
     Args:

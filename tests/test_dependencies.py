@@ -421,8 +421,11 @@ def test_what_is_no_exception_is_no_success_even_if_it_was_replaced(outer: str, 
     assert log[-2:] == ["inner sees SystemExit", "outer sees KeyError"]
 
 
+@pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_handler_that_was_never_reached_is_not_done_whatever_is_swallowed(way: str) -> None:
+def test_a_handler_that_was_never_reached_is_not_done_whatever_is_swallowed(
+    way: str, is_async: bool
+) -> None:
     log = Log()
     session = getattr(log, way)("session", swallow=True)
 
@@ -432,7 +435,10 @@ def test_a_handler_that_was_never_reached_is_not_done_whatever_is_swallowed(way:
     def handler(value: Annotated[None, Depends(broken)]) -> None:
         log.append("handler")
 
-    result = run(handler)
+    async def async_handler(value: Annotated[None, Depends(broken)]) -> None:
+        log.append("handler")
+
+    result = run(async_handler if is_async else handler)
     assert isinstance(of_error(result), ConnectionError)
     assert result.failed is not None
     assert log == ["open session", "session sees ConnectionError"]

@@ -174,6 +174,25 @@ def test_one_that_fails_while_it_opens_is_raised_where_a_test_client_opens(is_as
     by_client(world.app)
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_no_client_swallows_that_another_cannot_open(is_async: bool) -> None:
+    def first() -> Iterator[None]:
+        with suppress(ConnectionError):
+            yield
+
+    def second(_: Annotated[None, Depends(first, scope="app")]) -> None:
+        raise ConnectionError
+
+    def handler(_: Annotated[None, Depends(second, scope="app")]) -> None: ...
+
+    async def async_handler(_: Annotated[None, Depends(second, scope="app")]) -> None: ...
+
+    host = Host(app_of(async_handler if is_async else handler))
+    with pytest.raises(ConnectionError):
+        host.process(batch_of("a"))
+    host.close()
+
+
 def test_an_app_whose_routes_and_clients_are_sync_makes_no_loop() -> None:
     world = World(is_async=False)
     host = Host(world.app)

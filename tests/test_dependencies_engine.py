@@ -12,6 +12,7 @@ import pytest
 import trio.testing
 
 from dynaflow import App, Deadline, Depends, Image, Router, Status
+from dynaflow._attempt import Errand
 from dynaflow.testing.clock import VirtualTimeLoop
 from tests.support.batches import batch_of, step_of
 
@@ -274,6 +275,32 @@ async def test_what_a_dependency_sets_in_a_context_variable_is_seen_by_all_that_
     result = await app.process(batch_of(f"{n}" for n in range(10)))
     assert result.errors == []
     assert sorted(seen) == sorted((f"{n}", f"tenant {n}", f"actor {n}") for n in range(10))
+
+
+async def test_what_a_sync_part_sets_and_leaves_is_not_seen_by_later_calls() -> None:
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+    seen: list[str] = []
+
+    def sets(new: Image) -> None:
+        tenant.set(f"tenant {new['id']}")
+
+    async def handler(_: Annotated[None, Depends(sets)]) -> None:
+        seen.append(tenant.get())
+
+    async def other() -> None:
+        seen.append(tenant.get())
+
+    result = await app_of(handler, other, concurrency=1).process(batch_of("ab"))
+    assert result.errors == []
+    assert seen == ["tenant a", "nobody", "tenant b", "nobody"]
+
+
+async def test_an_errand_that_nobody_waits_for_any_more_is_not_begun() -> None:
+    ran: list[str] = []
+    errand = Errand(lambda: ran.append("function"))
+    assert not errand.leave(lambda: ran.append("afterwards"))
+    errand.run()
+    assert ran == []
 
 
 async def test_a_sync_dependency_that_blocks_does_not_block_the_loop() -> None:
