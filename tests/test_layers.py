@@ -17,7 +17,7 @@ ORDER = """
 errors values encoding record change batch codec
 _paths _conditions filters _expiry
 params context middleware observe
-_models _signature _binding _batches
+_core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _checks routing _table _overriding
 checkpoints source lineage
