@@ -89,6 +89,10 @@ def _adapter(annotation: Any, where: str) -> TypeAdapter[Any]:
     except (PydanticUserError, TypeError) as error:
         text = str(error).splitlines()[0]  # the other lines are a link
         raise RegistrationError(f"{where}: pydantic cannot use its type: {text}") from None
+    except Exception as error:  # of a type's own hooks, or of pydantic's core
+        raise RegistrationError(
+            f"{where}: pydantic cannot use its type ({type(error).__name__})"
+        ) from error
     try:
         adapter.core_schema["type"]
     except PydanticUserError:  # else it would come with the first record

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import typing
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
@@ -39,6 +41,7 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from dynaflow import App, F, Router
 from dynaflow.errors import InvalidImage
+from dynaflow.testing import TestClient
 from tests.support.routers import refusal
 from tests.test_models import converted, handle
 
@@ -376,6 +379,64 @@ def test_what_no_image_can_become_is_refused_at_app(annotation: Any, shown: str)
     router.on_insert()(handler)
     message = refusal(lambda: App(router))
     assert f"an image cannot become {shown}; take a pydantic model, a dataclass, a" in message
+
+
+class Hooked:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        raise LookupError("no schema here")
+
+
+@dataclasses.dataclass
+class Holder:
+    hooked: Hooked
+
+
+class OldTypedDict(typing.TypedDict):
+    id: str
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (Holder, "parameter 'new' of {}: pydantic cannot use its type (LookupError)"),
+        pytest.param(
+            OldTypedDict,
+            "parameter 'new' of {}: pydantic cannot use its type: Please use `typing_extensions.",
+            marks=pytest.mark.skipif(sys.version_info >= (3, 12), reason="it is fine there"),
+        ),
+    ],
+)
+def test_what_pydantic_cannot_use_is_refused_at_app_with_handler_and_parameter(
+    annotation: Any, message: str
+) -> None:
+    def handler(new: Any) -> None: ...
+
+    handler.__annotations__ = {"new": annotation}
+    router = Router()
+    router.on_insert()(handler)
+    assert refusal(lambda: App(router)).startswith(message.format(handler.__qualname__))
+
+
+def test_routers_tell_the_entity_types_of_a_table_apart() -> None:
+    orders = Router(when=F.keys.id.startswith("ORDER#"))
+    refunds = Router(when=F.keys.id.startswith("REFUND#"))
+    seen: list[object] = []
+
+    @orders.on_insert(name="order")
+    def order(new: Order) -> None:
+        seen.append(new)
+
+    @refunds.on_insert(name="refund")
+    async def refund(new: Refund) -> None:
+        seen.append(new)
+
+    with TestClient(App(orders, refunds)) as stream:
+        item = {"total": 1, "reason": "late"}
+        results = [stream.insert(item | {"id": f"{kind}#1"}) for kind in ("ORDER", "REFUND", "X")]
+    assert [result.handled_by for result in results] == [["order"], ["refund"], []]
+    assert [type(model) for model in seen] == [Order, Refund]
+    assert [result.failed for result in results] == [None] * 3
 
 
 class Camel(BaseModel):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from dynaflow import App, BatchResult, Call, Process, Router, Skip, Status
+from dynaflow import App, BatchResult, Call, Change, Process, Record, Router, Skip, Status
 from dynaflow.errors import ImageMissing, InvalidImage, MalformedValue, NonRetryable
 from dynaflow.observe import CallEnded, Event
 from dynaflow.testing import RecordBuilder, TestClient
@@ -313,3 +313,49 @@ def test_invoke_shows_what_was_skipped(tmp_path: Path, monkeypatch: pytest.Monke
     assert entry["status"] == "done"
     assert [call["status"] for call in entry["calls"]] == ["skipped", "skipped"]
     assert MARKER not in result.stdout + result.stderr
+
+
+def seen_by_batch_route(*items: dict[str, Any], **options: Any) -> tuple[BatchResult, list[str]]:
+    """Send inserts to a batch route with these options, and return what it was called with."""
+    router, seen = Router(), list[str]()
+
+    @router.on_batch("INSERT", name="index", **options)
+    def index(changes: list[Change[Order]]) -> None:
+        seen.extend(change.new.id for change in changes if change.new is not None)
+
+    with TestClient(App(router)) as stream:
+        return stream.send([stream.records.insert(item) for item in items]), seen
+
+
+def test_a_batch_route_is_called_without_the_records_that_it_skips() -> None:
+    good, bad, later = GOOD | {"id": "2"}, BAD, GOOD | {"id": "1"}  # of the bad one's item
+    result, seen = seen_by_batch_route(good, bad, later, on_invalid="skip")
+    assert seen == ["2", "1"]
+    assert (result.failed, result.skipped_by) == (None, ["index"])
+    result, seen = seen_by_batch_route(good, bad, later)
+    assert seen == ["2"]
+    assert [type(error) for error in result.errors] == [InvalidImage]
+    assert len(result.not_done) == 2
+
+
+def test_a_batch_route_whose_records_are_all_skipped_is_not_called() -> None:
+    result, seen = seen_by_batch_route(BAD, BAD | {"id": "2"}, on_invalid="skip", max_items=1)
+    assert seen == []
+    assert (result.failed, result.skipped_by) == (None, ["index", "index"])
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_a_batch_handler_that_raises_skip_leaves_all_of_its_records_alone(is_async: bool) -> None:
+    router = Router()
+
+    def here(records: list[Record]) -> None:
+        raise Skip("not now")
+
+    async def on_loop(records: list[Record]) -> None:
+        raise Skip("not now")
+
+    router.on_batch(name="index")(on_loop if is_async else here)
+    with TestClient(App(router)) as stream:
+        records = [stream.records.insert(GOOD | {"id": name}) for name in "abc"]
+        result = stream.send(records)
+    assert (result.failed, result.errors, result.skipped_by) == (None, [], ["index"] * 3)

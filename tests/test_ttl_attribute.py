@@ -14,6 +14,7 @@ from dynaflow._expiry import TTLDelete
 from dynaflow._paths import PathRef
 from dynaflow.codec import decode_records
 from dynaflow.errors import ImageMissing, MalformedRecord, MalformedValue
+from dynaflow.routing import Batching
 from dynaflow.testing import RecordBuilder, TestClient
 from tests.support.routers import nothing, refusal
 
@@ -161,6 +162,7 @@ class Session(BaseModel):
 
 
 def archive(old: Session) -> None: ...
+def archive_all(records: list[Record]) -> None: ...
 
 
 def test_an_attribute_that_is_almost_a_field_of_the_model_is_refused() -> None:
@@ -199,3 +201,13 @@ def test_an_attribute_s_name_may_be_any_text() -> None:
     with TestClient(router) as stream:
         result = stream.remove({"id": "1", "ttl.seconds since": WRITTEN - 1})
     assert result.handled_by == ["expired"]
+
+
+def test_a_batch_route_s_deletes_may_be_told_so_too() -> None:
+    router = Router()
+    router.add_route(
+        ["REMOVE"], archive_all, ttl=True, ttl_attribute="at", batching=Batching(), name="archive"
+    )
+    with TestClient(router) as stream:
+        assert stream.remove({"id": "1", "at": WRITTEN - 1}).handled_by == ["archive"]
+        assert stream.remove({"id": "1"}).handled_by == []
