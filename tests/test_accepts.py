@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aws_lambda_powertools.utilities.data_classes import DynamoDBStreamEvent, SQSEvent
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynaflow import App, F, Router
@@ -161,6 +161,7 @@ anything = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(event=anything, table=st.sampled_from([None, "orders", "users"]))
 def test_no_event_whatsoever_makes_it_raise(event: Any, table: str | None) -> None:
     assert app_for(table).accepts(event) in (True, False)

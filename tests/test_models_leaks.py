@@ -313,7 +313,7 @@ kinds = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=kinds, item=items, on_invalid=st.sampled_from(["fail", "skip"]))
 def test_no_item_leaves_a_trace_in_errors_or_logs(
     kind: Any, item: dict[str, Any], on_invalid: str, caplog: pytest.LogCaptureFixture

@@ -6,12 +6,23 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
 
-from dynaflow import App, BatchResult, Call, Change, Process, Record, Router, Skip, Status
+from dynaflow import (
+    App,
+    BatchResult,
+    Call,
+    Change,
+    Depends,
+    Process,
+    Record,
+    Router,
+    Skip,
+    Status,
+)
 from dynaflow.errors import ImageMissing, InvalidImage, MalformedValue, NonRetryable
 from dynaflow.observe import CallEnded, Event
 from dynaflow.testing import RecordBuilder, TestClient
@@ -359,3 +370,35 @@ def test_a_batch_handler_that_raises_skip_leaves_all_of_its_records_alone(is_asy
         records = [stream.records.insert(GOOD | {"id": name}) for name in "abc"]
         result = stream.send(records)
     assert (result.failed, result.errors, result.skipped_by) == (None, [], ["index"] * 3)
+
+
+def total_of(new: Order) -> int:
+    return new.total
+
+
+async def total_on_loop(new: Order) -> int:
+    return new.total
+
+
+def refusing(new: dict[str, Any]) -> int:
+    raise InvalidImage("of my own")
+
+
+@pytest.mark.parametrize("dependency", [total_of, total_on_loop])
+def test_a_dependency_s_model_counts_as_the_handler_s(dependency: Callable[..., Any]) -> None:
+    router = Router(on_invalid="skip")
+
+    def ship(total: int) -> None: ...
+
+    ship.__annotations__["total"] = Annotated[int, Depends(dependency)]
+    router.on_insert(name="ship")(ship)
+    assert insert(router, BAD).skipped_by == ["ship"]
+
+
+def test_a_dependency_that_raises_invalid_image_itself_fails() -> None:
+    router = Router(on_invalid="skip")
+
+    @router.on_insert(name="ship")
+    def ship(total: Annotated[int, Depends(refusing)]) -> None: ...
+
+    assert [str(error) for error in insert(router, GOOD).errors] == ["of my own"]
