@@ -4,7 +4,7 @@ from dynaflow.app import App
 from dynaflow.batch import Batch, BatchResult, Deadline, Outcome, Status
 from dynaflow.change import Change, PartialFailure
 from dynaflow.context import HandlerContext
-from dynaflow.errors import DynaflowError, NonRetryable
+from dynaflow.errors import DynaflowError, NonRetryable, Skip
 from dynaflow.filters import F, added, changed, crossed, removed
 from dynaflow.middleware import Call, Middleware, Process
 from dynaflow.params import Depends
@@ -34,6 +34,7 @@ __all__ = [
     "Process",
     "Record",
     "Router",
+    "Skip",
     "Status",
     "Undecodable",
     "added",

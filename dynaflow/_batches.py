@@ -48,7 +48,7 @@ def batch_reader(handler: Callable[..., Any]) -> dict[str, Reader]:
     return {"records": _read_records}
 
 
-def build_prepare(handler: Callable[..., Any], route: str) -> Prepare | None:
+def build_prepare(handler: Callable[..., Any], route: str, *, skip_invalid: bool) -> Prepare | None:
     """Return what makes a record's Change; None for a handler that takes records.
 
     Raises:
@@ -57,7 +57,10 @@ def build_prepare(handler: Callable[..., Any], route: str) -> Prepare | None:
     if all(parameter.name != "changes" for parameter in parameters_of(handler)):
         return None
     wanted = change_type(handler)
-    old, new = (image_converter(handler, name, wanted, route) for name in ("old", "new"))
+    old, new = (
+        image_converter(handler, name, wanted, route, skip_invalid=skip_invalid)
+        for name in ("old", "new")
+    )
     return functools.partial(_prepare, old, new)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from dynaflow._signature import annotation_of, handler_name, parameters_of, shown, without_none
 from dynaflow.context import HandlerContext
-from dynaflow.errors import ImageMissing, RegistrationError
+from dynaflow.errors import ImageMissing, InvalidImage, RegistrationError, Skip
 from dynaflow.params import BATCH, IMAGES, Depends, Scope
 from dynaflow.record import EventName, Image, Record
 
@@ -80,7 +80,9 @@ def fields_of(model: Any) -> frozenset[str]:
     return _models.field_names(model)
 
 
-def record_reader(*, route: str, event_names: frozenset[EventName]) -> ReadParameter:
+def record_reader(
+    *, route: str, event_names: frozenset[EventName], skip_invalid: bool
+) -> ReadParameter:
     """Return what finds the readers of a route whose calls have one record each.
 
     Raises:
@@ -95,7 +97,7 @@ def record_reader(*, route: str, event_names: frozenset[EventName]) -> ReadParam
             optional = optional or annotation in (parameter.empty, Any, object)
             if not optional:
                 _refuse_absent(function, name, annotation, event_names)
-            convert = image_converter(function, name, inner, route)
+            convert = image_converter(function, name, inner, route, skip_invalid=skip_invalid)
             return _image_reader(name, convert, optional=optional)
         if inner is Record:
             return lambda context: context.record
@@ -178,7 +180,9 @@ def _image_reader(
     return read
 
 
-def image_converter(handler: Any, name: str, annotation: Any, route: str) -> Convert:
+def image_converter(
+    handler: Any, name: str, annotation: Any, route: str, *, skip_invalid: bool
+) -> Convert:
     """Return what makes the annotated type from an image.
 
     Args:
@@ -186,6 +190,8 @@ def image_converter(handler: Any, name: str, annotation: Any, route: str) -> Con
         name: which image it is.
         annotation: what it becomes.
         route: the route's name.
+        skip_invalid: whether an image that the model does not accept raises ``Skip`` from the
+            ``InvalidImage``, instead of that itself.
 
     Raises:
         RegistrationError: an image cannot become that.
@@ -202,7 +208,18 @@ def image_converter(handler: Any, name: str, annotation: Any, route: str) -> Con
         )
     from dynaflow import _models
 
-    return _models.converter(annotation, name=name, handler=handler_name(handler), route=route)
+    convert = _models.converter(annotation, name=name, handler=handler_name(handler), route=route)
+    return _skipping(convert) if skip_invalid else convert
+
+
+def _skipping(convert: Convert) -> Convert:
+    def convert_or_skip(image: Image) -> Any:
+        try:
+            return convert(image)
+        except InvalidImage as error:
+            raise Skip(str(error)) from error
+
+    return convert_or_skip
 
 
 def _itself(image: Image) -> Image:

@@ -22,10 +22,13 @@ __all__ = [
     "checked_filters",
     "checked_middleware",
     "checked_name",
+    "checked_on_invalid",
     "checked_overrides",
     "checked_sequence",
     "checked_table",
     "checked_ttl",
+    "checked_ttl_attribute",
+    "checked_unmatched",
     "name_of",
     "same_table",
 ]
@@ -123,6 +126,36 @@ def checked_ttl(ttl: bool | None, event_names: frozenset[EventName], owner: str)
             f"ttl=True of {owner} is true of no INSERT or MODIFY: name 'REMOVE' only"
         )
     return ttl
+
+
+def checked_ttl_attribute(attribute: str | None, ttl: bool | None, owner: str) -> str | None:
+    """Return a ``ttl_attribute=``, which only a ``ttl=`` gives a meaning."""
+    if attribute is None:
+        return None
+    if not isinstance(attribute, str) or not attribute:
+        raise RegistrationError(f"ttl_attribute= of {owner} takes the name of an attribute")
+    if ttl is None:
+        raise RegistrationError(
+            f"ttl_attribute= of {owner} says which deletes are by Time to Live, and without ttl= "
+            "the route takes all of them: add ttl=True or ttl=False, or write on_expire(...)"
+        )
+    return attribute
+
+
+def checked_on_invalid(on_invalid: Any, where: str) -> Any:
+    """Return an ``on_invalid=``."""
+    if on_invalid is None or on_invalid in ("fail", "skip", "dead_letter"):
+        return on_invalid
+    shown = repr(on_invalid) if isinstance(on_invalid, str) else type(on_invalid).__name__
+    raise RegistrationError(f"on_invalid={shown} of {where} is unknown: write 'fail' or 'skip'")
+
+
+def checked_unmatched(unmatched: Any) -> Any:
+    """Return an ``unmatched=``."""
+    if unmatched in ("ignore", "warn", "fail"):
+        return unmatched
+    shown = repr(unmatched) if isinstance(unmatched, str) else type(unmatched).__name__
+    raise RegistrationError(f"unmatched={shown} is unknown: write 'ignore', 'warn' or 'fail'")
 
 
 def checked_name(name: str | None, owner: str) -> str | None:

@@ -1,24 +1,30 @@
 """Image → pydantic model, dataclass or TypedDict. Imported only when a route uses one.
 
 pydantic validates in its lax mode, so that a model chooses int, float or Decimal for a number and
-list or set for a set. Errors name field path and type; they never quote the value.
+list or set for a set. Errors name field path and type; they never quote the value, and none of
+pydantic's or of a validator's is chained to them, because these do.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from dynaflow.errors import InvalidImage, RegistrationError
+from dynaflow._core_schema import CoreSchema
+from dynaflow.errors import DynaflowError, InvalidImage, NonRetryable, RegistrationError
 from dynaflow.record import Image
 
 __all__ = ["converter", "field_names"]
+
+_SHOWN = 10  # problems of one image that are named
+_ERROR_TYPE = re.compile(r"[a-z][a-z_]{0,49}")  # pydantic's own are; others might hold a value
 
 
 def converter(annotation: Any, *, name: str, handler: str, route: str) -> Callable[[Image], Any]:
@@ -37,20 +43,38 @@ def converter(annotation: Any, *, name: str, handler: str, route: str) -> Callab
         if not _is_model(member):
             raise RegistrationError(
                 f"parameter '{name}' of {handler}: an image cannot become "
-                f"{getattr(member, '__name__', member)}; take a pydantic model, a dataclass, dict "
-                "or Image"
+                f"{getattr(member, '__name__', member)}; take a pydantic model, a dataclass, a "
+                "TypedDict, dict or Image"
             )
-    validate = _adapter(annotation, f"parameter '{name}' of {handler}").validate_python
+    adapter = _adapter(annotation, f"parameter '{name}' of {handler}")
+    validate, schema = adapter.validate_python, CoreSchema(adapter.core_schema)
 
     def convert(image: Image) -> Any:
         values = image.to_dict()
+        problem: NonRetryable
         try:
             return validate(values)
         except ValidationError as error:
-            # Its own text quotes values, and a chained traceback would show them.
-            raise InvalidImage(_described(error, name=name, route=route)) from None
+            problem = InvalidImage(
+                f"{route}: the {name} image is not what its model wants "
+                f"({_described(error, schema, name)})"
+            )
+        except (DynaflowError, MemoryError):  # a validator's Skip or NonRetryable is meant
+            raise
+        except Exception as error:  # a mistake in a validator: not a matter of on_invalid
+            problem = NonRetryable(
+                f"{route}: a validator of the {name} image's model raised {type(error).__name__}"
+                f"{_place_of(error)}"
+            )
+        # Not within an except block: a chained error would show values wherever it is printed.
+        raise problem
 
     return convert
+
+
+def field_names(annotation: Any) -> frozenset[str]:
+    """Return the attribute names that a model reads; empty if it takes names beyond its fields."""
+    return CoreSchema(TypeAdapter(annotation).core_schema).names_read()
 
 
 def _adapter(annotation: Any, where: str) -> TypeAdapter[Any]:
@@ -65,6 +89,10 @@ def _adapter(annotation: Any, where: str) -> TypeAdapter[Any]:
     except (PydanticUserError, TypeError) as error:
         text = str(error).splitlines()[0]  # the other lines are a link
         raise RegistrationError(f"{where}: pydantic cannot use its type: {text}") from None
+    except Exception as error:  # of a type's own hooks, or of pydantic's core
+        raise RegistrationError(
+            f"{where}: pydantic cannot use its type ({type(error).__name__})"
+        ) from error
     try:
         adapter.core_schema["type"]
     except PydanticUserError:  # else it would come with the first record
@@ -72,30 +100,19 @@ def _adapter(annotation: Any, where: str) -> TypeAdapter[Any]:
     return adapter
 
 
-def field_names(annotation: Any) -> frozenset[str]:
-    """Return the attribute names that a model reads; empty if it takes names beyond its fields."""
-    names: set[str] = set()
-    for member in _members(annotation):
-        if isinstance(member, type) and issubclass(member, BaseModel):
-            if member.model_config.get("extra") == "allow":
-                return frozenset()
-            for field, info in member.model_fields.items():
-                aliases = (info.validation_alias, info.alias)
-                names |= {field, *(alias for alias in aliases if isinstance(alias, str))}
-        elif dataclasses.is_dataclass(member):
-            names |= {field.name for field in dataclasses.fields(member)}
-        else:
-            names |= set(getattr(member, "__annotations__", {}))
-    return frozenset(names)
-
-
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """Return the types that a union, an Annotated or a plain annotation consists of."""
+    """Return the types that an annotation comes down to: of a union, an alias, a root model."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _members(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
         return tuple(inner for member in typing.get_args(annotation) for inner in _members(member))
+    for wrapped in ("__value__", "__supertype__"):  # of `type X = ...` and of NewType
+        if hasattr(annotation, wrapped):
+            return _members(getattr(annotation, wrapped))
+    if isinstance(annotation, type) and issubclass(annotation, RootModel):
+        root = annotation.model_fields.get("root")
+        return (annotation,) if root is None else _members(root.annotation)
     return (annotation,)
 
 
@@ -112,9 +129,30 @@ def _is_model(member: Any) -> bool:
     )
 
 
-def _described(error: ValidationError, *, name: str, route: str) -> str:
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
+def _described(error: ValidationError, schema: CoreSchema, name: str) -> str:
+    """Return where an image does not fit, and how, without any of its data."""
+    try:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+    except Exception:  # it also makes the texts, of a validator's error for instance
+        return f"{error.error_count()} problems"
     lines = [
-        f"{'.'.join(map(str, problem['loc'])) or name}: {problem['type']}" for problem in problems
+        f"{schema.shown(problem['loc']) or name}: {_error_type(problem['type'])}"
+        for problem in problems[:_SHOWN]
     ]
-    return f"{route}: the {name} image is not what its model wants ({'; '.join(lines)})"
+    more = len(problems) - len(lines)
+    return "; ".join(lines) + (f"; and {more} more" if more else "")
+
+
+def _error_type(kind: str) -> str:
+    return kind if _ERROR_TYPE.fullmatch(kind) else "custom_error"
+
+
+def _place_of(error: BaseException) -> str:
+    """Return where a validator raised: the first code that is not pydantic's or ours."""
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__"))
+        if module.partition(".")[0] not in ("dynaflow", "pydantic", "pydantic_core"):
+            return f" in {module}.{trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return ""

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynaflow._attempt import InThread
-from dynaflow._batches import batch_reader, build_prepare, changed_fields
+from dynaflow._batches import Prepare, batch_reader, build_prepare, changed_fields
 from dynaflow._binding import context_reader, model_fields, record_reader
 from dynaflow._dependencies import AppValues, Dependency, Needs, Overrides, shared_by
+from dynaflow._expiry import TTLDelete
 from dynaflow._invocation import HandlerCall, build_call
+from dynaflow._paths import PathRef
 from dynaflow._signature import handler_name
 from dynaflow.errors import MalformedRecord, RegistrationError
 from dynaflow.filters import Filter
@@ -58,6 +60,7 @@ class CompiledRoute:
         "prepare",
         "process",
         "route",
+        "ttl_delete",
     )
 
     def __init__(
@@ -69,6 +72,7 @@ class CompiledRoute:
         self.name = route.name
         self.group = route.group
         self.filters = route.filters
+        self.ttl_delete = _ttl_delete(route)
         self.handler = route.handler
         handler_call = _handler_call(route, context, overrides)
         chain = (*context.middleware, *route.middleware)
@@ -76,7 +80,7 @@ class CompiledRoute:
         self.is_sync = handler_call.is_sync and not chain
         self.call: Callable[[Call], Any] = handler_call.here
         self.process: Process = compose(chain, handler_call.on_loop)
-        self.prepare = None if route.batching is None else build_prepare(route.handler, route.name)
+        self.prepare = None if route.batching is None else _prepare(route)
 
     def matches(self, record: Record) -> bool:
         """Return True if the record is for this route.
@@ -93,14 +97,22 @@ class CompiledRoute:
                     f"{route.table!r} cannot be told"
                 )
             return False
-        if route.ttl is not None and route.ttl != record.is_ttl_delete:
+        if route.ttl is not None and route.ttl != self.ttl_delete(record):
             return False
         return all(condition(record) for condition in self.filters)
 
 
+def _prepare(route: Route) -> Prepare | None:
+    return build_prepare(route.handler, route.name, skip_invalid=route.on_invalid == "skip")
+
+
 def _handler_call(route: Route, context: CompileContext, overrides: Overrides) -> HandlerCall:
     if route.batching is None:
-        read = record_reader(route=route.name, event_names=route.event_names)
+        read = record_reader(
+            route=route.name,
+            event_names=route.event_names,
+            skip_invalid=route.on_invalid == "skip",
+        )
         own = None
     else:
         read, own = context_reader, batch_reader(route.handler)
@@ -198,6 +210,7 @@ def compile_routes(
             not have.
     """
     _refuse_equal_names(routes)
+    _refuse_dead_letters(routes)
     context = CompileContext(middleware, in_thread, app_values)
     compiled: list[CompiledRoute] = []
     for route in routes:
@@ -218,14 +231,36 @@ def _refuse_equal_names(routes: Sequence[Route]) -> None:
         seen[route.name].append(route)
 
 
+def _refuse_dead_letters(routes: Sequence[Route]) -> None:
+    for route in routes:
+        if route.on_invalid == "dead_letter":
+            raise RegistrationError(
+                f"on_invalid='dead_letter' of {route.name} needs a place where dead letters go, "
+                "and that is not there yet: write 'fail' or 'skip' until it is"
+            )
+
+
 def _overlap(one: Route, other: Route) -> bool:
     """Return True if there may be a record that both routes take, whatever their filters say."""
     tables = {one.table, other.table}
     return (
         not one.event_names.isdisjoint(other.event_names)
         and (len(tables) == 1 or None in tables)
-        and {one.ttl, other.ttl} != {True, False}
+        and not _are_complements(one, other)
     )
+
+
+def _are_complements(one: Route, other: Route) -> bool:
+    """Return True if what one takes as Time to Live deletes, the other leaves out."""
+    if {one.ttl, other.ttl} != {True, False}:
+        return False
+    expired, rest = (one, other) if one.ttl else (other, one)
+    return expired.ttl_attribute in (None, rest.ttl_attribute)
+
+
+def _ttl_delete(route: Route) -> TTLDelete:
+    attribute = route.ttl_attribute
+    return TTLDelete(None if attribute is None else PathRef("old", (attribute,)))
 
 
 def _refuse_misspelt(route: Route) -> None:
@@ -233,21 +268,27 @@ def _refuse_misspelt(route: Route) -> None:
         model_fields(route.handler) if route.batching is None else changed_fields(route.handler)
     )
     known = frozenset().union(*fields.values())
-    for condition in route.filters:
+    for condition in (*route.filters, _ttl_delete(route)):
         _check_spelling(condition, known, route)
 
 
 def _check_spelling(condition: Filter, known: frozenset[str], route: Route) -> None:
+    is_ttl = isinstance(condition, TTLDelete)
     for path in condition.paths():
         name = path.segments[0] if path.segments else None
         if not isinstance(name, str) or name in known or path.quoted:
             continue
         for field in sorted(known):
             if _edits(name, field) <= min(2, (len(field) - 1) // 2):
+                remedy = (
+                    "An attribute that the model leaves out has to be a field of it here."
+                    if is_ttl
+                    else f"An attribute that the model leaves out is written "
+                    f"F.{path.image}[{name!r}]."
+                )
                 raise RegistrationError(
                     f"the filter {condition!r} of {handler_name(route.handler)} reads {name!r}, "
-                    f"and its model has no such field. Did you mean {field!r}? "
-                    f"An attribute that the model leaves out is written F.{path.image}[{name!r}]."
+                    f"and its model has no such field. Did you mean {field!r}? {remedy}"
                 )
 
 

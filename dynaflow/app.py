@@ -13,12 +13,13 @@ from contextlib import (
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from dynaflow._checks import checked_middleware, checked_sequence
+from dynaflow._checks import checked_middleware, checked_sequence, checked_unmatched
 from dynaflow._dependencies import AppValues
 from dynaflow._evaluation import open_here, open_on_loop
 from dynaflow._overriding import Overridable
 from dynaflow._table import RouteTable, compile_routes
 from dynaflow.batch import Batch, BatchResult
+from dynaflow.codec import tables_of_event
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.order import OrderBy, checked_ordering
 from dynaflow.engine.plan import Plan, make_plan
@@ -26,15 +27,16 @@ from dynaflow.engine.threads import Threads, run_in_threads
 from dynaflow.engine.work import OnProgress, Work
 from dynaflow.errors import DynaflowError, RegistrationError, ThreadsExhausted
 from dynaflow.middleware import Call, Middleware
-from dynaflow.observe import Observer
+from dynaflow.observe import Observer, warn_of_unmatched
 from dynaflow.routing import Route, Router, flatten
 
 if TYPE_CHECKING:
     from dynaflow.engine.run import Runner
 
-__all__ = ["REPORT_VARIABLE", "App", "FailurePolicy", "Lifespan", "as_app"]
+__all__ = ["REPORT_VARIABLE", "App", "FailurePolicy", "Lifespan", "OnUnmatched", "as_app"]
 
 FailurePolicy: TypeAlias = Literal["stop_item", "stop"]
+OnUnmatched: TypeAlias = Literal["ignore", "warn", "fail"]
 Lifespan: TypeAlias = Callable[["App"], AbstractAsyncContextManager[None]]
 
 REPORT_VARIABLE = "DYNAFLOW_REPORT_BATCH_ITEM_FAILURES"
@@ -62,6 +64,9 @@ class App:
         lifespan: an async context manager function that takes the App. It is open while batches
             are processed: where clients are made and closed.
         observers: see every call and batch end, beside the one that logs failures.
+        unmatched: what becomes of records that no route takes: "ignore" counts them as done; "warn"
+            does, too, and logs how many there were in a batch; "fail" fails them, so that their
+            items' later records are held back.
 
     Raises:
         RegistrationError: anything about the routes that cannot work.
@@ -78,8 +83,10 @@ class App:
         middleware: Sequence[Middleware] = (),
         lifespan: Lifespan | None = None,
         observers: Sequence[Observer] = (),
+        unmatched: OnUnmatched = "ignore",
     ) -> None:
         _check_options(routers, concurrency, threads, failure_policy, lifespan)
+        self._unmatched = checked_unmatched(unmatched)
         layers = checked_middleware(middleware, "App(middleware=...)")
         self.concurrency = concurrency
         self._stop_on_failure = failure_policy == "stop"
@@ -166,9 +173,31 @@ class App:
         """
         return self._tables.overriding(replacements)
 
+    def accepts(self, event: Any) -> bool:
+        """Return True if an event holds DynamoDB Streams records that this App has routes for.
+
+        That is, of a table that one of them takes; what their filters say is not asked. For a
+        function with several event sources. It never raises, whatever it is given.
+
+        Args:
+            event: a Lambda event of any source, as a mapping, or the list that EventBridge Pipes
+                sends.
+        """
+        tables = tables_of_event(event)
+        wanted = {route.table for route in self.routes}
+        # Records without an ARN are accepted: they fail with a clear error instead of being lost.
+        return bool(tables and wanted) and (
+            None in tables or None in wanted or not tables.isdisjoint(wanted)
+        )
+
     def plan(self, batch: Batch) -> Plan:
         """Route every record of a batch, without running anything."""
-        return make_plan(self._table, batch, self._ordering)
+        return make_plan(
+            self._table,
+            batch,
+            self._ordering,
+            fail_unmatched=self._unmatched == "fail",
+        )
 
     async def process(
         self,
@@ -226,6 +255,8 @@ class App:
             ThreadsExhausted: too many calls outlived their deadline and still run.
         """
         self._refuse_if_exhausted()
+        if self._unmatched == "warn":
+            warn_of_unmatched(plan.unmatched)
         return Work(
             plan,
             lost=self._lost,

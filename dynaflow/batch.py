@@ -59,6 +59,9 @@ class Status(Enum):
     FAILED = "failed"
     NOT_DONE = "not done"
     """Not started, or cut off: by the deadline, a shutdown, or an earlier record's failure."""
+    SKIPPED = "skipped"
+    """Done, and counted apart: the handler raised ``Skip``, or its model does not accept the image
+    and the route has ``on_invalid="skip"``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,10 @@ class Outcome:
 
     Args:
         record: the record.
-        route: the route's name; None where no route was reached (an undecodable record).
-        status: done, failed or not done.
-        error: why it failed; None otherwise.
+        route: the route's name; None where no route was reached (an undecodable record, or one
+            that no route takes).
+        status: done, failed, not done or skipped.
+        error: why it failed, or was skipped (``Skip`` or ``InvalidImage``); None otherwise.
         duration: seconds that the call took.
     """
 
@@ -101,9 +105,21 @@ class BatchResult:
     @property
     def handled_by(self) -> list[str]:
         """The routes that did their work, one entry a call, in the order in which they ended."""
-        return [o.route for o in self.outcomes if o.status is Status.DONE and o.route is not None]
+        return self._routes_with(Status.DONE)
+
+    @property
+    def skipped_by(self) -> list[str]:
+        """The routes that left their record alone, in the order in which they ended."""
+        return self._routes_with(Status.SKIPPED)
 
     @property
     def errors(self) -> list[BaseException]:
         """What the failed calls raised, in the order in which they ended."""
-        return [outcome.error for outcome in self.outcomes if outcome.error is not None]
+        return [
+            outcome.error
+            for outcome in self.outcomes
+            if outcome.error is not None and outcome.status is not Status.SKIPPED
+        ]
+
+    def _routes_with(self, status: Status) -> list[str]:
+        return [o.route for o in self.outcomes if o.status is status and o.route is not None]

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynaflow.errors import EventError, MalformedRecord, MalformedValue
-from dynaflow.record import EventName, Image, Record, Undecodable
+from dynaflow.record import EventName, Image, Record, Undecodable, table_of
 from dynaflow.values import canonical
 
-__all__ = ["decode_event", "decode_records", "is_stream_event"]
+__all__ = ["decode_event", "decode_records", "is_stream_event", "tables_of_event"]
 
 _EVENT_NAMES = {name.value: name for name in EventName}
 _SOURCE = "aws:dynamodb"
@@ -64,6 +64,20 @@ def is_stream_event(event: Any) -> bool:
         and bool(records)
         and all(isinstance(r, Mapping) and r.get("eventSource") == _SOURCE for r in records)
     )
+
+
+def tables_of_event(event: Any) -> frozenset[str | None]:
+    """Return the tables that the records of an event are of; none if it is of another source.
+
+    Never raises: it is asked about events of every kind. None stands for a record without an ARN.
+    """
+    try:
+        if not is_stream_event(event):
+            return frozenset()
+        records = event["Records"] if isinstance(event, Mapping) else event
+        return frozenset(table_of(_text(raw, "eventSourceARN")) for raw in records)
+    except Exception:  # whatever a foreign object's methods do, it is not a stream's event
+        return frozenset()
 
 
 def _raw_records(event: Any) -> Sequence[Any]:

@@ -13,12 +13,14 @@ DynaflowError
 │   └── RecordsTrimmed     the position is older than the 24 hours that a stream keeps
 ├── StoreError             a checkpoint could not be read or written; may be tried again
 │   └── StoreRefused       the store cannot be trusted: corrupt, foreign, or newer than this version
+├── Skip                   a handler leaves the record alone: done, and counted apart
 └── NonRetryable           the same record would fail in the same way again
     ├── MalformedValue     an attribute value that DynamoDB could not have written
     ├── MalformedRecord    a record that DynamoDB could not have written
     ├── OrderUnknown       which records this one must not overtake cannot be told
     ├── ImageMissing       a handler or a filter needs an image that the stream does not carry
-    └── InvalidImage       an image that the handler's model does not accept
+    ├── InvalidImage       an image that the handler's model does not accept
+    └── Unmatched          no route takes the record, and App(unmatched="fail") wants one to
 
 Messages name paths and types, never values: what an item holds is not for logs.
 """
@@ -39,12 +41,14 @@ __all__ = [
     "RecordsTrimmed",
     "RegistrationError",
     "ShardGone",
+    "Skip",
     "SourceError",
     "StoreError",
     "StoreRefused",
     "StreamRefused",
     "TargetError",
     "ThreadsExhausted",
+    "Unmatched",
 ]
 
 
@@ -115,6 +119,24 @@ class StoreRefused(StoreError):
     """A checkpoint store cannot be trusted, so nothing may be read with it."""
 
 
+class Skip(DynaflowError):
+    """Raised by a handler to leave a record alone: it is done for this route, and counted apart.
+
+    Args:
+        reason: why, in words of yours; it is logged at INFO, so it should name no item data.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    @property
+    def because(self) -> BaseException:
+        """What the record is skipped for: the InvalidImage that this was raised from, or itself."""
+        cause = self.__cause__
+        return cause if isinstance(cause, InvalidImage) else self
+
+
 class NonRetryable(DynaflowError):
     """The same record would fail in the same way again.
 
@@ -158,3 +180,7 @@ class ImageMissing(NonRetryable):
 
 class InvalidImage(NonRetryable):
     """An image that the handler's model does not accept."""
+
+
+class Unmatched(NonRetryable):
+    """No route takes this record, and ``App(unmatched="fail")`` says that one should."""

@@ -13,8 +13,18 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from dynaflow.batch import BatchResult, Outcome, Status
+from dynaflow.errors import Skip
+from dynaflow.record import Record
 
-__all__ = ["BatchEnded", "CallEnded", "Event", "Observer", "log_event", "notify"]
+__all__ = [
+    "BatchEnded",
+    "CallEnded",
+    "Event",
+    "Observer",
+    "log_event",
+    "notify",
+    "warn_of_unmatched",
+]
 
 logger = logging.getLogger("dynaflow")
 logger.addHandler(logging.NullHandler())
@@ -76,12 +86,25 @@ def notify(observers: Sequence[Observer], event: Event) -> None:
 
 
 def log_event(event: Event) -> None:
-    """Log failed and cut-off calls; the observer that every App has."""
+    """Log failed, cut-off and skipped calls; the observer that every App has."""
     if not isinstance(event, CallEnded):
         return
     bad = [outcome for outcome in event.outcomes if outcome.status is not Status.DONE]
     if bad:
         _log_outcome(bad[0])
+
+
+def warn_of_unmatched(records: Sequence[Record]) -> None:
+    """Log once for a batch that no route takes some of its records; they count as done."""
+    if not records:
+        return
+    with suppress(Exception):  # logging that fails must not hurt the batch
+        logger.warning(
+            "no route takes %d records of %s, the lowest is %s; they count as done",
+            len(records),
+            records[0].source_arn or "unknown stream",
+            records[0].sequence_number,
+        )
 
 
 def _log_outcome(outcome: Outcome) -> None:
@@ -98,6 +121,10 @@ def _log_outcome(outcome: Outcome) -> None:
             type(error).__name__,
             exc_info=error,
         )
+    elif outcome.status is Status.SKIPPED:
+        is_deliberate = isinstance(error, Skip)
+        level = logging.INFO if is_deliberate else logging.WARNING
+        logger.log(level, "%s skipped record %s of %s: %s", *where, error)
     elif outcome.route is not None:
         logger.warning(
             "%s was cut off for record %s of %s; the record is not done and comes again", *where

@@ -14,8 +14,10 @@ from dynaflow._checks import (
     checked_filters,
     checked_middleware,
     checked_name,
+    checked_on_invalid,
     checked_table,
     checked_ttl,
+    checked_ttl_attribute,
     name_of,
     same_table,
 )
@@ -24,9 +26,19 @@ from dynaflow.filters import Filter
 from dynaflow.middleware import Middleware
 from dynaflow.record import EventName
 
-__all__ = ["Batching", "Condition", "Match", "Route", "RouteOptions", "Router", "flatten"]
+__all__ = [
+    "Batching",
+    "Condition",
+    "Match",
+    "OnInvalid",
+    "Route",
+    "RouteOptions",
+    "Router",
+    "flatten",
+]
 
 Match: TypeAlias = Literal["all", "first"]
+OnInvalid: TypeAlias = Literal["fail", "skip", "dead_letter"]
 H = TypeVar("H", bound=Callable[..., Any])
 
 
@@ -37,11 +49,15 @@ class RouteOptions(TypedDict, total=False):
         table: the only table whose records the route takes.
         name: the route's identity; import path and qualified name of the handler by default.
         middleware: around its calls, outermost first, inside the router's and the app's.
+        on_invalid: what becomes of a record whose image the handler's model does not accept:
+            "fail" fails it; "skip" leaves it alone: done, counted apart, with a warning in the log.
+            None takes the router's, which is "fail" if none says otherwise.
     """
 
     table: str | None
     name: str | None
     middleware: Sequence[Middleware]
+    on_invalid: OnInvalid | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +87,10 @@ class Route:
         filters: all of them must be true.
         table: the only table it takes; None for any.
         ttl: True for Time to Live deletes only, False for all but these, None for both.
+        ttl_attribute: the attribute that says when an item expires, in seconds since the epoch. A
+            REMOVE of an item that had expired is a Time to Live delete, too, even without its mark.
         middleware: around its calls, outermost first.
+        on_invalid: "fail" or "skip"; None before its router's is known.
         group: routes that share one are alternatives: only the first that matches is called.
         batching: how changes come together in one call; None for one call with each record.
     """
@@ -82,7 +101,9 @@ class Route:
     filters: tuple[Filter, ...] = ()
     table: str | None = None
     ttl: bool | None = None
+    ttl_attribute: str | None = None
     middleware: tuple[Middleware, ...] = ()
+    on_invalid: OnInvalid | None = None
     group: int | None = None
     batching: Batching | None = None
 
@@ -96,6 +117,8 @@ class Router:
         match: "all" calls every matching route of a record; "first" only the first one in order
             of registration, routes of included routers among them.
         middleware: around the calls of these routes, outermost first.
+        on_invalid: as for a route, for those that do not say it themselves; the nearest router
+            counts.
 
     Raises:
         RegistrationError: an option that cannot work.
@@ -108,6 +131,7 @@ class Router:
         table: str | None = None,
         match: Match = "all",
         middleware: Sequence[Middleware] = (),
+        on_invalid: OnInvalid | None = None,
     ) -> None:
         if match not in ("all", "first"):
             raise RegistrationError(
@@ -117,6 +141,7 @@ class Router:
         self._match = match
         self._when = checked_conditions(when, "Router(when=...)")
         self._middleware = checked_middleware(middleware, "Router(middleware=...)")
+        self._on_invalid = checked_on_invalid(on_invalid, "Router(...)")
         self._entries: list[Route | Router] = []
         self._unapplied: dict[object, str] = {}
         self._frozen = False
@@ -130,20 +155,40 @@ class Router:
         return self._decorator("on_modify", ("MODIFY",), filters, options)
 
     def on_remove(
-        self, *filters: Condition, ttl: bool | None = None, **options: Unpack[RouteOptions]
+        self,
+        *filters: Condition,
+        ttl: bool | None = None,
+        ttl_attribute: str | None = None,
+        **options: Unpack[RouteOptions],
     ) -> Callable[[H], H]:
         """Register the decorated handler for deleted items.
 
         Args:
             filters: all of them must be true.
             ttl: True for Time to Live deletes only, False for all but these, None for both.
+            ttl_attribute: the attribute that says when an item expires, in seconds since the epoch.
+                Deletes of items that had expired then count as Time to Live deletes, too: in the
+                replicas of a global table these carry no mark.
             options: see ``RouteOptions``.
         """
-        return self._decorator("on_remove", ("REMOVE",), filters, options, ttl=ttl)
+        expiry = (ttl, ttl_attribute)
+        return self._decorator("on_remove", ("REMOVE",), filters, options, expiry=expiry)
 
-    def on_expire(self, *filters: Condition, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
-        """Register the decorated handler for Time to Live deletes (``on_remove(ttl=True)``)."""
-        return self._decorator("on_expire", ("REMOVE",), filters, options, ttl=True)
+    def on_expire(
+        self,
+        *filters: Condition,
+        ttl_attribute: str | None = None,
+        **options: Unpack[RouteOptions],
+    ) -> Callable[[H], H]:
+        """Register the decorated handler for Time to Live deletes (``on_remove(ttl=True)``).
+
+        Args:
+            filters: all of them must be true.
+            ttl_attribute: as for ``on_remove``.
+            options: see ``RouteOptions``.
+        """
+        expiry = (True, ttl_attribute)
+        return self._decorator("on_expire", ("REMOVE",), filters, options, expiry=expiry)
 
     def on_upsert(self, *filters: Condition, **options: Unpack[RouteOptions]) -> Callable[[H], H]:
         """Register the decorated handler for new and changed items."""
@@ -209,10 +254,12 @@ class Router:
         handler: Callable[..., Any],
         *filters: Condition,
         ttl: bool | None = None,
+        ttl_attribute: str | None = None,
         batching: Batching | None = None,
         table: str | None = None,
         name: str | None = None,
         middleware: Sequence[Middleware] = (),
+        on_invalid: OnInvalid | None = None,
     ) -> None:
         """Append a route; the same as the decorators, without one.
 
@@ -230,15 +277,18 @@ class Router:
             filters=checked_conditions(filters, f"a filter of {owner}"),
             table=checked_table(table, f"table= of {owner}"),
             ttl=checked_ttl(ttl, names, owner),
+            ttl_attribute=checked_ttl_attribute(ttl_attribute, ttl, owner),
             batching=batching,
             middleware=checked_middleware(middleware, f"middleware= of {owner}"),
+            on_invalid=checked_on_invalid(on_invalid, owner),
         )
         self._entries.append(route)
 
     def include_router(self, router: Router) -> None:
         """Add all routes of another router, those that it gets later among them.
 
-        This router's ``when``, ``table`` and ``middleware`` apply to them, too, outside their own.
+        This router's ``when``, ``table`` and ``middleware`` apply to them, too, outside their own,
+        and its ``on_invalid`` to those that have none.
 
         Raises:
             RegistrationError: not a Router, or one that includes this one.
@@ -268,18 +318,28 @@ class Router:
         filters: Sequence[Condition],
         options: RouteOptions,
         *,
-        ttl: bool | None = None,
+        expiry: tuple[bool | None, str | None] = (None, None),
         batching: Batching | None = None,
     ) -> Callable[[H], H]:
         self._refuse_if_frozen()
         conditions = checked_filters(filters, verb)
         names = checked_events(event_names)
         _refuse_unknown(options, verb)
+        checked_on_invalid(options.get("on_invalid"), f"{verb}(...)")
+        ttl, ttl_attribute = expiry
         token = object()
         self._unapplied[token] = f"{verb}({', '.join(map(repr, conditions))})"
 
         def decorate(handler: H) -> H:
-            self.add_route(names, handler, *conditions, ttl=ttl, batching=batching, **options)
+            self.add_route(
+                names,
+                handler,
+                *conditions,
+                ttl=ttl,
+                ttl_attribute=ttl_attribute,
+                batching=batching,
+                **options,
+            )
             self._unapplied.pop(token, None)
             return handler
 
@@ -306,7 +366,7 @@ def flatten(routers: Sequence[Router]) -> list[Route]:
     """
     routes: list[Route] = []
     for router in routers:
-        _collect(router, routes, when=(), table=None, middleware=(), group=None)
+        _collect(router, routes, when=(), table=None, middleware=(), on_invalid="fail", group=None)
     return routes
 
 
@@ -317,6 +377,7 @@ def _collect(
     when: tuple[Filter, ...],
     table: str | None,
     middleware: tuple[Middleware, ...],
+    on_invalid: OnInvalid,
     group: int | None,
 ) -> None:
     router._frozen = True
@@ -328,17 +389,27 @@ def _collect(
     when = (*when, *router._when)
     middleware = (*middleware, *router._middleware)
     table = same_table(table, router._table, "a router")
+    on_invalid = router._on_invalid or on_invalid
     if group is None and router._match == "first":
         group = len(routes)  # unique: no other group starts at this index
     for entry in router._entries:
         if isinstance(entry, Router):
-            _collect(entry, routes, when=when, table=table, middleware=middleware, group=group)
+            _collect(
+                entry,
+                routes,
+                when=when,
+                table=table,
+                middleware=middleware,
+                on_invalid=on_invalid,
+                group=group,
+            )
         else:
             route = replace(
                 entry,
                 filters=(*when, *entry.filters),
                 table=same_table(table, entry.table, entry.name),
                 middleware=(*middleware, *entry.middleware),
+                on_invalid=entry.on_invalid or on_invalid,
                 group=group,
             )
             routes.append(route)

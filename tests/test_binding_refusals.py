@@ -131,7 +131,7 @@ def with_local_model() -> Handler:
     return handler
 
 
-MODELS = "take a pydantic model, a dataclass, dict or Image"
+MODELS = "take a pydantic model, a dataclass, a TypedDict, dict or Image"
 AT_APP: list[tuple[Handler, str]] = [
     (
         wrong_name,

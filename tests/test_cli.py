@@ -17,7 +17,7 @@ SHOP = """
     @router.on_modify(changed("status", to="paid"), F.new["total.net"] > 10)
     async def ship(old, new: dict, context: HandlerContext): ...
 
-    @router.on_expire(name="expiry")
+    @router.on_expire(name="expiry", ttl_attribute="expires_at", on_invalid="skip")
     def archive(old: "dict[str, int]"): ...
 
     class backend:
@@ -47,8 +47,10 @@ def test_routes_are_listed_in_order_with_everything_that_decides_about_them(
             "events": ["MODIFY"],
             "table": "orders",
             "ttl": None,
+            "ttl_attribute": None,
             "filters": ["changed('status', to='paid')", 'F.new["total.net"] > 10'],
             "parameters": {"old": None, "new": "dict", "context": "HandlerContext"},
+            "on_invalid": "fail",
             "async": True,
             "batch": None,
         },
@@ -57,8 +59,10 @@ def test_routes_are_listed_in_order_with_everything_that_decides_about_them(
             "events": ["REMOVE"],
             "table": "orders",
             "ttl": True,
+            "ttl_attribute": "expires_at",
             "filters": [],
             "parameters": {"old": "dict[str, int]"},
+            "on_invalid": "skip",
             "async": False,
             "batch": None,
         },
@@ -73,7 +77,7 @@ def test_routes_in_a_pipe_are_one_line_each_and_nothing_is_cut_off(project: Proj
     assert """changed('status', to='paid'), F.new["total.net"] > 10""" in ship
     assert "old, new: dict, context: HandlerContext" in ship
     assert "async" in ship
-    assert "REMOVE (TTL only)" in expiry
+    assert "REMOVE (TTL only, by expires_at)" in expiry
     assert "sync" in expiry.split()
 
 

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 # One total order: a file imports only from files above it. A folder's __init__ is its last file.
 ORDER = """
 errors values encoding record change batch codec
-_paths _conditions filters
+_paths _conditions filters _expiry
 params context middleware observe
-_models _signature _binding _batches
+_core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _checks routing _table _overriding
 checkpoints source lineage

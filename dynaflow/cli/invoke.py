@@ -17,6 +17,7 @@ from dynaflow.cli._options import AppDirectory, AsJson, Target
 from dynaflow.cli._output import logs_to_stderr, print_json, print_table, prints_to_stderr
 from dynaflow.cli._target import load_app
 from dynaflow.codec import decode_event
+from dynaflow.errors import Skip
 from dynaflow.record import Record, Undecodable
 
 __all__ = ["invoke"]
@@ -105,7 +106,7 @@ def _call(outcome: Outcome) -> dict[str, Any]:
     return {
         "route": outcome.route,
         "status": outcome.status.value,
-        "error": None if error is None else type(error).__name__,
+        "error": None if error is None or isinstance(error, Skip) else type(error).__name__,
         "milliseconds": round(outcome.duration * 1000, 1),
     }
 

@@ -39,8 +39,10 @@ def _described(route: Route) -> dict[str, Any]:
         "events": [name.value for name in EventName if name in route.event_names],
         "table": route.table,
         "ttl": route.ttl,
+        "ttl_attribute": route.ttl_attribute,
         "filters": [repr(condition) for condition in route.filters],
         "parameters": {p.name: _annotation(p.annotation) for p in parameters},
+        "on_invalid": route.on_invalid,
         "async": is_async(route.handler),
         "batch": None if route.batching is None else asdict(route.batching),
     }
@@ -48,6 +50,8 @@ def _described(route: Route) -> dict[str, Any]:
 
 def _row(route: dict[str, Any]) -> tuple[str, ...]:
     ttl = {True: " (TTL only)", False: " (not TTL)", None: ""}[route["ttl"]]
+    if route["ttl_attribute"] is not None:
+        ttl = ttl.replace(")", f", by {route['ttl_attribute']})")
     parameters = route["parameters"].items()
     return (
         route["name"],

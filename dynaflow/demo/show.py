@@ -15,7 +15,7 @@ from dynaflow.record import Record, Undecodable
 
 __all__ = ["Show"]
 
-_STYLES = {Status.DONE: "", Status.FAILED: "red", Status.NOT_DONE: "yellow"}
+_STYLES = {Status.DONE: "", Status.FAILED: "red", Status.NOT_DONE: "yellow", Status.SKIPPED: ""}
 _LINE = "{:<6}  {:<5}  {:<22}  {:<8}  {:<23}  {:>5}"  # 79 columns
 _UNSHOWN = ("id", "version")
 

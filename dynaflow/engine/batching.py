@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
+from dynaflow._table import CompiledRoute
 from dynaflow.batch import Outcome, Status
 from dynaflow.change import Change, PartialFailure
 from dynaflow.context import HandlerContext
 from dynaflow.engine.chunks import Chunk, Chunks, Member
 from dynaflow.engine.desk import Desk
 from dynaflow.engine.plan import Lane
+from dynaflow.errors import Skip
 from dynaflow.middleware import Call
 from dynaflow.record import Record
 
@@ -89,7 +91,10 @@ class BatchRoutes:
         self._end(chunk, chunk.outcomes(Status.DONE))
 
     def failed(self, chunk: Chunk, error: BaseException) -> None:
-        """Enter that a call has failed: for all of its records, or for those that it names."""
+        """Enter that a call has failed, for all of its records or those that it names; or Skip."""
+        if isinstance(error, Skip):
+            self._end(chunk, chunk.outcomes(Status.SKIPPED, error.because))
+            return
         self._desk.survive(error)
         if not isinstance(error, PartialFailure):
             self._end(chunk, chunk.outcomes(Status.FAILED, error))
@@ -127,6 +132,11 @@ class BatchRoutes:
                 if route.prepare is not None:
                     changes.append(route.prepare(member.record))
                 members.append(member)
+            except Skip as skip:
+                outcome = Outcome(member.record, route.name, Status.SKIPPED, skip.because)
+                self._desk.enter(outcome)
+                with self._desk.lock:
+                    self._settle(member, route)
             except BaseException as error:  # a validator's SystemExit fails this record only
                 self._desk.survive(error)
                 self._break(member)
@@ -144,15 +154,18 @@ class BatchRoutes:
         """Enter the outcomes, and that records are done: unless it is too late."""
         if not self._desk.end(chunk, outcomes):
             return
-        route = chunk.route
         with self._desk.lock:
             for member, outcome in zip(chunk.members, outcomes, strict=True):
                 if outcome.status is Status.FAILED:
                     self._break(member)
-                elif outcome.status is Status.DONE:
-                    for done in (*member.supersedes, member):
-                        done.job.batch_routes.discard(route)
-                    self._desk.settle(member.lane)
+                elif outcome.status in (Status.DONE, Status.SKIPPED):
+                    self._settle(member, chunk.route)
+
+    def _settle(self, member: Member, route: CompiledRoute) -> None:
+        """Enter that a route is done with a record, and with those that it supersedes."""
+        for done in (*member.supersedes, member):
+            done.job.batch_routes.discard(route)
+        self._desk.settle(member.lane)
 
 
 def _named_by(error: PartialFailure, chunk: Chunk) -> set[Member] | None:

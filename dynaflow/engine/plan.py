@@ -12,10 +12,12 @@ from dynaflow._table import CompiledRoute, RouteTable
 from dynaflow.batch import Batch, Outcome, Status
 from dynaflow.engine.fold import Ledger
 from dynaflow.engine.order import Ordering, item_of
-from dynaflow.errors import NonRetryable, OrderUnknown
+from dynaflow.errors import NonRetryable, OrderUnknown, Unmatched
 from dynaflow.record import Record, Undecodable
 
 __all__ = ["Job", "Lane", "Plan", "make_plan"]
+
+_NO_ROUTE = "no route takes this record, and the App has unmatched='fail'"
 
 
 class Job:
@@ -130,10 +132,10 @@ class Plan:
 
     ``ledger`` has the records that no route takes as done; ``lanes`` are those that have something
     to run; ``refused`` are failures that are certain without running anything; nothing at or above
-    ``barrier`` may start.
+    ``barrier`` may start; ``unmatched`` are the records that no route takes.
     """
 
-    __slots__ = ("barrier", "batch", "lanes", "ledger", "refused")
+    __slots__ = ("barrier", "batch", "lanes", "ledger", "refused", "unmatched")
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -141,6 +143,7 @@ class Plan:
         self.lanes: list[Lane] = []
         self.refused: list[Outcome] = []
         self.barrier = math.inf
+        self.unmatched: list[Record] = []
 
     @property
     def has_batch_routes(self) -> bool:
@@ -148,9 +151,18 @@ class Plan:
         return any(job.batch_routes for lane in self.lanes for job in lane.jobs)
 
 
-def make_plan(table: RouteTable, batch: Batch, ordering: Ordering) -> Plan:
-    """Route every record of the batch and sort the matched ones into lanes."""
-    planner = _Planner(table, batch, ordering)
+def make_plan(
+    table: RouteTable, batch: Batch, ordering: Ordering, *, fail_unmatched: bool = False
+) -> Plan:
+    """Route every record of the batch and sort the matched ones into lanes.
+
+    Args:
+        table: the routes.
+        batch: the batch.
+        ordering: which records share a lane.
+        fail_unmatched: whether a record that no route takes is failed instead of done.
+    """
+    planner = _Planner(table, batch, ordering, fail_unmatched=fail_unmatched)
     for index, record in enumerate(batch.records):
         if isinstance(record, Undecodable):
             planner.refuse(record)
@@ -162,8 +174,11 @@ def make_plan(table: RouteTable, batch: Batch, ordering: Ordering) -> Plan:
 class _Planner:
     """Plans a batch record after record, in stream order."""
 
-    def __init__(self, table: RouteTable, batch: Batch, ordering: Ordering) -> None:
+    def __init__(
+        self, table: RouteTable, batch: Batch, ordering: Ordering, *, fail_unmatched: bool
+    ) -> None:
         self.plan = Plan(batch)
+        self._fail_unmatched = fail_unmatched
         self._table = table
         self._ordering = ordering
         self._lanes: dict[Hashable, Lane] = {}
@@ -185,8 +200,10 @@ class _Planner:
         """Plan a record that can be read."""
         routes, unclear = self._table.match(record)
         if not routes and not unclear:
-            self._add_unmatched(record, index)
-            return
+            self.plan.unmatched.append(record)
+            if not self._fail_unmatched:
+                self._add_unmatched(record, index)
+                return
         try:
             key, item = self._find_lane(record)
         except NonRetryable as error:
@@ -197,7 +214,9 @@ class _Planner:
             return
         for route, reason in unclear:
             self._fail(record, route.name, reason)
-        if unclear:
+        if not routes and not unclear:
+            self._fail(record, None, Unmatched(_NO_ROUTE))
+        if unclear or not routes:
             self._closed.add(key)
         if routes:
             self._append(key, Job(record, index, routes, item=item, doomed=bool(unclear)))

@@ -11,6 +11,7 @@ from dynaflow.engine.desk import Desk
 from dynaflow.engine.lanes import Lanes
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Lane, Plan
+from dynaflow.errors import Skip
 from dynaflow.middleware import Call
 from dynaflow.observe import BatchEnded, Observer, notify
 from dynaflow.record import Record, Undecodable
@@ -127,7 +128,13 @@ class Work(Desk):
         return self.end(lane, lane.outcomes(Status.DONE))
 
     def failed(self, lane: Lane, error: BaseException) -> bool:
-        """Enter that the route whose turn it was has failed; return False if it is too late."""
+        """Enter that the route whose turn it was has failed, or was left out by ``Skip``.
+
+        Returns:
+            False if it is too late.
+        """
+        if isinstance(error, Skip):
+            return self.end(lane, lane.outcomes(Status.SKIPPED, error.because))
         self.survive(error)
         lane.next_job.doomed = True
         return self.end(lane, lane.outcomes(Status.FAILED, error))
