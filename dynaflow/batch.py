@@ -59,6 +59,8 @@ class Status(Enum):
     FAILED = "failed"
     NOT_DONE = "not done"
     """Not started, or cut off: by the deadline, a shutdown, or an earlier record's failure."""
+    SKIPPED = "skipped"
+    """Done, and counted apart: the route passed the record over on purpose."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 ORDER = """
 errors values encoding record change batch codec
 _paths _conditions filters
-params context middleware observe
+params context middleware observe _pump
 _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _checks routing _table _overriding
@@ -43,6 +43,7 @@ __main__
 LATE = {
     ("_binding", "_models"): "pydantic is loaded only for routes that use a model",
     ("app", "engine/run"): "anyio is loaded with the first batch that needs a loop",
+    ("app", "engine/bridge"): "as above",
     ("app", "aws_lambda"): "the handler is made by its door, which knows the App",
     ("cli/__init__", "cli/_commands"): "without typer and rich there is one line to say so",
     ("pytest_plugin", "testing/__init__"): "pytest loads the plugin in projects that do not use it",
