@@ -28,6 +28,7 @@ app
 _watchdog _loop _host aws_lambda
 sources/_client sources/dynamodb sources/memory sources/__init__
 stores/memory stores/sqlite stores/__init__
+observers/emf observers/otel observers/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
 __init__
@@ -55,6 +56,7 @@ DOORS = {
     "aws_lambda": ("_watchdog", "_loop", "_host", "aws_lambda"),
     "sources": ("sources/",),
     "stores": ("stores/",),
+    "observers": ("observers/",),
     "poller": ("poller/",),
 }
 
@@ -89,6 +91,7 @@ LIBRARIES = {
     "typer": ("cli/",),
     "rich": ("cli/", "demo/show", "demo/run"),
     "pytest": ("pytest_plugin",),
+    "opentelemetry": ("observers/otel",),
     "snapshot_restore_py": ("aws_lambda",),
     "trio": (),
 }
@@ -183,7 +186,10 @@ def test_no_other_library_is_imported_anywhere() -> None:
     assert {target for name in ORDER for target, _ in imports_of(name)} <= known
 
 
-HEAVY = ("anyio", "asyncio", "boto3", "botocore", "aioboto3", "pydantic", "rich", "trio", "typer")
+HEAVY = (
+    *("anyio", "asyncio", "boto3", "botocore", "aioboto3", "opentelemetry", "pydantic", "rich"),
+    *("trio", "typer"),
+)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +197,7 @@ HEAVY = ("anyio", "asyncio", "boto3", "botocore", "aioboto3", "pydantic", "rich"
     [
         "import dynaflow",
         "import dynaflow.pytest_plugin",
+        "import dynaflow.observers.emf",
         "from dynaflow import App, Router\n"
         "router = Router()\n"
         "@router.on_any()\n"
@@ -198,7 +205,8 @@ HEAVY = ("anyio", "asyncio", "boto3", "botocore", "aioboto3", "pydantic", "rich"
         "image = {'id': {'S': '1'}}\n"
         "stream = {'SequenceNumber': '1', 'Keys': image, 'NewImage': image}\n"
         "record = {'eventName': 'INSERT', 'eventSource': 'aws:dynamodb', 'dynamodb': stream}\n"
-        "answer = App(router).lambda_handler()({'Records': [record]})\n"
+        "watch = [lambda event: None]\n"
+        "answer = App(router, observers=watch).lambda_handler()({'Records': [record]})\n"
         "assert answer == {'batchItemFailures': []}\n",
         "import os\n"
         "os.environ['AWS_LAMBDA_RUNTIME_API'] = 'somewhere'\n"
@@ -222,7 +230,7 @@ HEAVY = ("anyio", "asyncio", "boto3", "botocore", "aioboto3", "pydantic", "rich"
         "assert lambda_handler({'Records': [record]}) == {'batchItemFailures': []}\n"
         "assert opened == ['client', 'client1']\n",
     ],
-    ids=["import", "plugin", "a whole invocation of sync handlers", "with dependencies"],
+    ids=["import", "plugin", "metrics", "a whole invocation of sync handlers", "with dependencies"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(script: str) -> None:
     check = f"{script}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
