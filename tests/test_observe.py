@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dynaflow import App, NonRetryable, Record, Router, Status
+from dynaflow import App, NonRetryable, PartialFailure, Record, Router, Status
 from dynaflow.batch import Outcome
 from dynaflow.observe import CallEnded, Event, log_event, observer_name
 from dynaflow.testing import RecordBuilder, TestClient
@@ -72,6 +72,24 @@ def test_a_record_that_no_route_takes_is_in_the_batch_only() -> None:
     noting = watched(RecordBuilder().remove({"id": "1"}))
     assert noting.calls == []
     assert [batch.records for batch in noting.batches] == [1]
+
+
+def test_a_call_of_a_batch_route_is_one_event_and_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    router = Router()
+
+    @router.on_batch(name="index")
+    def index(records: list[Record]) -> None:
+        raise PartialFailure(failed=[1])
+
+    build = RecordBuilder()
+    noting = watched(*[build.insert({"id": item}) for item in "abc"], router=router)
+    (call,) = noting.calls
+    statuses = [outcome.status for outcome in call.outcomes]
+    assert statuses == [Status.DONE, Status.FAILED, Status.DONE]
+    (line,) = caplog.records
+    assert line.message.startswith("index failed for 1 of 3 records of arn:")
 
 
 def test_an_undecodable_record_is_shown() -> None:

@@ -142,6 +142,16 @@ def test_no_time_is_waited_for_that_the_batch_does_not_have() -> None:
         hanging.let_go.set()
 
 
+def test_an_observer_is_not_given_up_because_a_batch_had_no_time_for_it() -> None:
+    hanging = Hanging()
+    pump = Pump(hanging)
+    pump(call_ended())
+    wait_until_seen([pump], 0.01)
+    hanging.let_go.set()
+    wait_until_seen([pump], WAIT)
+    assert len(hanging.events) == 1
+
+
 def test_events_that_do_not_fit_are_dropped_counted_and_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

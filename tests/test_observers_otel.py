@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
-from dynaflow import App, Middleware, Router
+from dynaflow import App, Middleware, Record, Router
 from dynaflow.observers.otel import OpenTelemetry
 from dynaflow.testing import RecordBuilder, TestClient
 from tests.support.command_line import run_python
@@ -99,6 +99,23 @@ def test_a_record_that_names_neither_table_nor_id_is_a_span_without_them() -> No
         stream.send(raw)
     attributes = telemetry.spans["process ship"].attributes or {}
     assert not {"messaging.message.id", "messaging.destination.name"} & set(attributes)
+
+
+def test_a_call_of_a_batch_route_is_one_span_that_says_how_many_records_it_has() -> None:
+    telemetry, router = Telemetry(), Router(table="orders")
+
+    @router.on_batch(name="index")
+    async def index(records: list[Record]) -> None: ...
+
+    with TestClient(telemetry.app(router)) as stream:
+        stream.send([stream.records.insert({"id": item}) for item in "abc"])
+    attributes = telemetry.spans["process index"].attributes or {}
+    assert attributes["messaging.batch.message_count"] == 3
+    assert attributes["dynaflow.sequence_number"] == "900000000000000000001"
+    assert not {"messaging.message.id", "dynaflow.event_name"} & set(attributes)
+    (records,) = telemetry.points["dynaflow.records"]
+    (calls,) = telemetry.points["dynaflow.call.duration"]
+    assert (records.value, calls.count) == (3, 1)
 
 
 def test_a_span_that_an_async_handler_starts_is_a_child() -> None:

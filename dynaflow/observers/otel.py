@@ -121,18 +121,21 @@ class OpenTelemetry:
 
 
 def _attributes_of(call: Call) -> dict[str, Any]:
-    record, table = call.record, call.record.table
+    context, record, table = call.context, call.record, call.record.table
     attributes: dict[str, Any] = {
         "messaging.system": _SYSTEM,
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
-        "dynaflow.route": call.context.route,
-        "dynaflow.attempt": call.context.attempt,
-        "dynaflow.event_name": record.event_name.value,
+        "dynaflow.route": context.route,
+        "dynaflow.attempt": context.attempt,
         "dynaflow.sequence_number": record.sequence_number,
     }
-    if record.event_id:
-        attributes["messaging.message.id"] = record.event_id
+    if context.members:
+        attributes["messaging.batch.message_count"] = len(context.members)
+    else:
+        attributes["dynaflow.event_name"] = record.event_name.value
+        if record.event_id:
+            attributes["messaging.message.id"] = record.event_id
     if table is not None:
         attributes["messaging.destination.name"] = table
         attributes["aws.dynamodb.table_names"] = (table,)
