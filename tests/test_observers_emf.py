@@ -252,6 +252,13 @@ def test_lines_go_to_whatever_standard_output_is(capsys: pytest.CaptureFixture[s
     assert len(lines_of(capsys.readouterr().out)) == 2
 
 
+def test_lines_are_flushed_because_lambda_freezes_the_process() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw)
+    EMF(stream=stream)(ended(outcome(Status.DONE)))
+    assert len(lines_of(raw.getvalue().decode())) == 2
+
+
 def test_a_closed_output_hurts_no_record(caplog: pytest.LogCaptureFixture) -> None:
     closed = io.StringIO()
     closed.close()
