@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from inspect import isfunction
+from inspect import iscoroutinefunction, isfunction, isroutine
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from dynaflow._signature import identity
 from dynaflow.errors import RegistrationError
 from dynaflow.filters import Filter, as_filter
 from dynaflow.middleware import Middleware
+from dynaflow.observe import Observer
 from dynaflow.record import EventName, Record
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "checked_filters",
     "checked_middleware",
     "checked_name",
+    "checked_observers",
     "checked_on_invalid",
     "checked_overrides",
     "checked_sequence",
@@ -168,6 +170,23 @@ def checked_name(name: str | None, owner: str) -> str | None:
 def checked_middleware(middleware: Sequence[Middleware], where: str) -> tuple[Middleware, ...]:
     """Return the layers of a ``middleware=``, each of them callable."""
     return checked_sequence(middleware, where)
+
+
+def checked_observers(observers: Sequence[Observer], where: str) -> tuple[Observer, ...]:
+    """Return the members of an ``observers=``, each of them a plain callable."""
+    checked: tuple[Observer, ...] = checked_sequence(observers, where)
+    for observer in checked:
+        if isinstance(observer, type):
+            raise RegistrationError(
+                f"{where}: {name_of(observer)} is a class: write {observer.__name__}()"
+            )
+        function = observer if isroutine(observer) else type(observer).__call__
+        if iscoroutinefunction(function):
+            raise RegistrationError(
+                f"{where}: {name_of(observer)} is async, and nothing would await it: an observer "
+                "has a thread of its own, so make it a plain 'def'"
+            )
+    return checked
 
 
 def checked_sequence(callables: Sequence[Any], where: str) -> tuple[Any, ...]:

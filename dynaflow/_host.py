@@ -80,7 +80,9 @@ class Host:
         except BaseException:
             work.close()
             raise
-        return work.finish()
+        result = work.finish()
+        self._app.flush(work)
+        return result
 
     def close(self) -> None:
         """Close the lifespan and the loop.

@@ -13,10 +13,11 @@ from contextlib import (
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from dynaflow._checks import checked_middleware, checked_sequence, checked_unmatched
+from dynaflow._checks import checked_middleware, checked_observers, checked_unmatched
 from dynaflow._dependencies import AppValues
 from dynaflow._evaluation import open_here, open_on_loop
 from dynaflow._overriding import Overridable
+from dynaflow._pump import MOMENT, Pump, wait_until_seen
 from dynaflow._table import RouteTable, compile_routes
 from dynaflow.batch import Batch, BatchResult
 from dynaflow.codec import tables_of_event
@@ -63,7 +64,8 @@ class App:
         middleware: around every call, outermost first, outside of the routers'.
         lifespan: an async context manager function that takes the App. It is open while batches
             are processed: where clients are made and closed.
-        observers: see every call and batch end, beside the one that logs failures.
+        observers: see every call and batch end, beside the one that logs failures; each in a
+            thread of its own. They cannot hurt a record, nor delay an answer by more than 0.3 s.
         unmatched: what becomes of records that no route takes: "ignore" counts them as done; "warn"
             does, too, and logs how many there were in a batch; "fail" fails them, so that their
             items' later records are held back.
@@ -93,7 +95,8 @@ class App:
         self._lifespan = lifespan
         self._ordering = checked_ordering(order_by, partition_key)
         self._app_values = AppValues()
-        self._observers = checked_sequence(observers, "App(observers=...)")
+        checked = checked_observers(observers, "App(observers=...)")
+        self._observers = tuple(Pump(observer) for observer in checked)
         self._threads = Threads(threads)
         self._lost = LostCalls()
         self._runner: Runner | None = None
@@ -142,6 +145,7 @@ class App:
         """
         if not self.has_lifespan:
             yield
+            await self._flush_on_loop()
             return
         async with AsyncExitStack() as stack:
             if self._lifespan is not None:
@@ -149,6 +153,7 @@ class App:
             values = await stack.enter_async_context(open_on_loop(self._table.shared))
             stack.enter_context(self._app_values.holding(values))
             yield
+            await self._flush_on_loop()
 
     @contextmanager
     def lifespan_without_loop(self) -> Iterator[None]:
@@ -214,7 +219,7 @@ class App:
             may_start: asked before each record starts; those that may not are not done.
             on_progress: told the last record below the low-water mark whenever that moved.
             shared: whether other batches may be processed at the same time; one slot and one
-                thread then stay free for them.
+                thread then stay free for them, and observers are not waited for.
 
         Returns:
             What became of every record.
@@ -232,7 +237,10 @@ class App:
             work.close()
             work.progress()
             raise
-        return work.finish()
+        result = work.finish()
+        if not shared:
+            await self._flush_on_loop(_moment_of(work))
+        return result
 
     def begin(
         self,
@@ -274,6 +282,17 @@ class App:
     async def run_on_loop(self, work: Work, *, shared: bool = False) -> None:
         """Run everything that is left of a batch on the current event loop."""
         await self._get_runner().run(work, shared=shared)
+
+    def flush(self, work: Work) -> None:
+        """Give observers a moment to see the end of a finished batch, but no time past its own."""
+        if self._observers:
+            wait_until_seen(self._observers, _moment_of(work))
+
+    async def _flush_on_loop(self, seconds: float = MOMENT) -> None:
+        if self._observers:
+            from dynaflow.engine.bridge import until_seen
+
+            await until_seen(self._observers, seconds)
 
     def lambda_handler(
         self, *, report_batch_item_failures: bool | None = None
@@ -321,6 +340,12 @@ class App:
                 "the App has a lifespan that is not open: call process() within "
                 "'async with app.lifespan():'"
             )
+
+
+def _moment_of(work: Work) -> float:
+    """Return the seconds that observers get at the end of a batch."""
+    left = work.gate.seconds_until_silent()
+    return MOMENT if left is None else max(0.0, min(MOMENT, left))
 
 
 def as_app(target: App | Router) -> App:

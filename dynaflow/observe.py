@@ -7,13 +7,14 @@ logged with its traceback, because nobody can mend what he cannot see.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from dynaflow.batch import BatchResult, Outcome, Status
-from dynaflow.errors import Skip
+from dynaflow.batch import Batch, BatchResult, Outcome, Status
+from dynaflow.errors import InvalidImage, NonRetryable, Skip
 from dynaflow.record import Record
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "CallEnded",
     "Event",
     "Observer",
+    "batch_ended",
     "log_event",
     "notify",
+    "observer_name",
     "warn_of_unmatched",
 ]
 
@@ -35,43 +38,67 @@ class CallEnded:
     """A call of a route has ended, or was refused before it began.
 
     Args:
-        outcomes: record, route, status, error, seconds: one for each record of the call. Only a
-            batch route's call has several.
+        outcomes: one for each record of the call: record, route, status, error, seconds. A call
+            of a batch route has many, any other call one.
     """
 
     outcomes: tuple[Outcome, ...]
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome for the call's first record."""
+        """The outcome of the call's first record."""
         return self.outcomes[0]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchEnded:
-    """A batch has been answered.
+    """A batch is about to be answered.
 
     Args:
         result: what became of it.
         records: how many records it had.
+        duration: seconds that it took.
+        source_arn: the ARN of its stream; empty if nothing named it.
+        iterator_age: how far behind the stream it was when it began: the seconds since its last
+            record was written (DynamoDB rounds that down to the second); None if no record says.
     """
 
     result: BatchResult
     records: int
+    duration: float = 0.0
+    source_arn: str = ""
+    iterator_age: float | None = None
 
 
 Event: TypeAlias = CallEnded | BatchEnded
 
 
 class Observer(Protocol):
-    """Sees every event. What it raises is dropped: watching never hurts a record.
+    """Sees every event: the calls of an item in order, and a batch after its calls.
 
-    It may be called from worker threads, and from several at once.
+    It cannot hurt a record. It is called in a thread of its own, with one event at a time. What it
+    raises is dropped, and so are events that find too many waiting; both are logged.
     """
 
     def __call__(self, event: Event, /) -> None:
         """Take notice of the event."""
         ...
+
+
+def batch_ended(batch: Batch, result: BatchResult, duration: float) -> BatchEnded:
+    """Return the event of a batch that has taken so many seconds."""
+    created_at = _last_creation(batch)
+    age = None if created_at is None else max(0.0, time.time() - duration - created_at)
+    return BatchEnded(result, len(batch.records), duration, batch.source_arn, age)
+
+
+def _last_creation(batch: Batch) -> float | None:
+    for record in reversed(batch.records):
+        if isinstance(record, Record):
+            with suppress(NonRetryable):  # it is not a time
+                created_at = record.created_at
+                return None if created_at is None else created_at.timestamp()
+    return None
 
 
 def notify(observers: Sequence[Observer], event: Event) -> None:
@@ -82,16 +109,32 @@ def notify(observers: Sequence[Observer], event: Event) -> None:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # watching must never hurt a record
-            _complain(observer, error)
+            with suppress(Exception):  # if logging itself is broken, there is no other place
+                logger.warning(
+                    "observer %s raised %s; the event is dropped",
+                    observer_name(observer),
+                    type(error).__name__,
+                )
+
+
+def observer_name(observer: Any) -> str:
+    """Return a function's qualified name, or that of an object's class; never its ``repr``."""
+    named = observer if hasattr(observer, "__qualname__") else type(observer)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def log_event(event: Event) -> None:
-    """Log failed, cut-off and skipped calls; the observer that every App has."""
+    """Log a call whose records are not all done, in one entry; the observer of every App."""
     if not isinstance(event, CallEnded):
         return
-    bad = [outcome for outcome in event.outcomes if outcome.status is not Status.DONE]
-    if bad:
-        _log_outcome(bad[0])
+    if len(event.outcomes) == 1:
+        _log_one(event.outcome)
+        return
+    for status in (Status.FAILED, Status.NOT_DONE, Status.SKIPPED):
+        outcomes = [outcome for outcome in event.outcomes if outcome.status is status]
+        if outcomes:
+            _log_several(outcomes, len(event.outcomes))
+            return
 
 
 def warn_of_unmatched(records: Sequence[Record]) -> None:
@@ -107,7 +150,7 @@ def warn_of_unmatched(records: Sequence[Record]) -> None:
         )
 
 
-def _log_outcome(outcome: Outcome) -> None:
+def _log_one(outcome: Outcome) -> None:
     record, error = outcome.record, outcome.error
     where = (
         outcome.route or "no route",
@@ -122,14 +165,12 @@ def _log_outcome(outcome: Outcome) -> None:
             exc_info=error,
         )
     elif outcome.status is Status.SKIPPED:
-        is_deliberate = isinstance(error, Skip)
-        level = logging.INFO if is_deliberate else logging.WARNING
-        logger.log(level, "%s skipped record %s of %s: %s", *where, error)
-    elif outcome.route is not None:
+        logger.log(_level_of_skipped(error), "%s skipped record %s of %s%s", *where, _why(error))
+    elif outcome.status is Status.NOT_DONE and outcome.route is not None:
         logger.warning(
             "%s was cut off for record %s of %s; the record is not done and comes again", *where
         )
-    else:
+    elif outcome.status is Status.NOT_DONE:
         logger.warning(
             "record %s of %s was held back, because a call for its item that outlived an earlier "
             "deadline still runs; the record is not done and comes again",
@@ -137,8 +178,47 @@ def _log_outcome(outcome: Outcome) -> None:
         )
 
 
-def _complain(observer: Observer, error: BaseException) -> None:
-    with suppress(Exception):  # if logging itself is broken, there is no other place to say so
-        logger.warning(
-            "observer %r raised %s; the event is dropped", observer, type(error).__name__
+def _log_several(outcomes: Sequence[Outcome], total: int) -> None:
+    """Log the outcomes of one status in a call of so many records."""
+    lowest = min(outcomes, key=lambda outcome: outcome.record.position)
+    record, error = lowest.record, lowest.error
+    where = (
+        lowest.route or "no route",
+        len(outcomes),
+        total,
+        record.source_arn or "unknown stream",
+        record.sequence_number,
+    )
+    if lowest.status is Status.FAILED:
+        logger.error(
+            "%s failed for %d of %d records of %s, the lowest is %s (%s); they are not done and "
+            "come again",
+            *where,
+            type(error).__name__,
+            exc_info=error,
         )
+    elif lowest.status is Status.SKIPPED:
+        logger.log(
+            _level_of_skipped(error),
+            "%s skipped %d of %d records of %s, the lowest is %s%s",
+            *where,
+            _why(error),
+        )
+    else:
+        logger.warning(
+            "%s was cut off for %d of %d records of %s, the lowest is %s; they are not done and "
+            "come again",
+            *where,
+        )
+
+
+def _level_of_skipped(error: BaseException | None) -> int:
+    """Return the level: that a handler skips is its business, a wrong image an operator's."""
+    return logging.WARNING if isinstance(error, NonRetryable) else logging.INFO
+
+
+def _why(error: BaseException | None) -> str:
+    """Return the reason in words of a handler's Skip or of our own; of other errors the type."""
+    if error is None:
+        return ""
+    return f": {error}" if isinstance(error, (Skip, InvalidImage)) else f" ({type(error).__name__})"

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 ORDER = """
 errors values encoding record change batch codec
 _paths _conditions filters _expiry
-params context middleware observe
+params context middleware observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _checks routing _table _overriding
@@ -28,6 +28,7 @@ app
 _watchdog _loop _host aws_lambda
 sources/_client sources/dynamodb sources/memory sources/__init__
 stores/memory stores/sqlite stores/__init__
+observers/emf observers/otel observers/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
 __init__
@@ -43,6 +44,7 @@ __main__
 LATE = {
     ("_binding", "_models"): "pydantic is loaded only for routes that use a model",
     ("app", "engine/run"): "anyio is loaded with the first batch that needs a loop",
+    ("app", "engine/bridge"): "as above",
     ("app", "aws_lambda"): "the handler is made by its door, which knows the App",
     ("cli/__init__", "cli/_commands"): "without typer and rich there is one line to say so",
     ("pytest_plugin", "testing/__init__"): "pytest loads the plugin in projects that do not use it",
@@ -54,6 +56,7 @@ DOORS = {
     "aws_lambda": ("_watchdog", "_loop", "_host", "aws_lambda"),
     "sources": ("sources/",),
     "stores": ("stores/",),
+    "observers": ("observers/",),
     "poller": ("poller/",),
 }
 
@@ -88,6 +91,7 @@ LIBRARIES = {
     "typer": ("cli/",),
     "rich": ("cli/", "demo/show", "demo/run"),
     "pytest": ("pytest_plugin",),
+    "opentelemetry": ("observers/otel",),
     "snapshot_restore_py": ("aws_lambda",),
     "trio": (),
 }
@@ -182,7 +186,10 @@ def test_no_other_library_is_imported_anywhere() -> None:
     assert {target for name in ORDER for target, _ in imports_of(name)} <= known
 
 
-HEAVY = ("anyio", "asyncio", "boto3", "botocore", "aioboto3", "pydantic", "rich", "trio", "typer")
+HEAVY = (
+    *("anyio", "asyncio", "boto3", "botocore", "aioboto3", "opentelemetry", "pydantic", "rich"),
+    *("trio", "typer"),
+)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +197,7 @@ HEAVY = ("anyio", "asyncio", "boto3", "botocore", "aioboto3", "pydantic", "rich"
     [
         "import dynaflow",
         "import dynaflow.pytest_plugin",
+        "import dynaflow.observers.emf",
         "from dynaflow import App, Router\n"
         "router = Router()\n"
         "@router.on_any()\n"
@@ -197,7 +205,8 @@ HEAVY = ("anyio", "asyncio", "boto3", "botocore", "aioboto3", "pydantic", "rich"
         "image = {'id': {'S': '1'}}\n"
         "stream = {'SequenceNumber': '1', 'Keys': image, 'NewImage': image}\n"
         "record = {'eventName': 'INSERT', 'eventSource': 'aws:dynamodb', 'dynamodb': stream}\n"
-        "answer = App(router).lambda_handler()({'Records': [record]})\n"
+        "watch = [lambda event: None]\n"
+        "answer = App(router, observers=watch).lambda_handler()({'Records': [record]})\n"
         "assert answer == {'batchItemFailures': []}\n",
         "import os\n"
         "os.environ['AWS_LAMBDA_RUNTIME_API'] = 'somewhere'\n"
@@ -221,7 +230,7 @@ HEAVY = ("anyio", "asyncio", "boto3", "botocore", "aioboto3", "pydantic", "rich"
         "assert lambda_handler({'Records': [record]}) == {'batchItemFailures': []}\n"
         "assert opened == ['client', 'client1']\n",
     ],
-    ids=["import", "plugin", "a whole invocation of sync handlers", "with dependencies"],
+    ids=["import", "plugin", "metrics", "a whole invocation of sync handlers", "with dependencies"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(script: str) -> None:
     check = f"{script}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"

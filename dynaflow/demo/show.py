@@ -15,7 +15,7 @@ from dynaflow.record import Record, Undecodable
 
 __all__ = ["Show"]
 
-_STYLES = {Status.DONE: "", Status.FAILED: "red", Status.NOT_DONE: "yellow", Status.SKIPPED: ""}
+_STYLES = {Status.FAILED: "red", Status.NOT_DONE: "yellow"}
 _LINE = "{:<6}  {:<5}  {:<22}  {:<8}  {:<23}  {:>5}"  # 79 columns
 _UNSHOWN = ("id", "version")
 
@@ -40,7 +40,7 @@ class Show:
         if isinstance(event, CallEnded):
             with self._lock:
                 is_retry = self._count(event.outcome)
-                self._say(_line(event.outcome, is_retry), _STYLES[event.outcome.status])
+                self._say(_line(event.outcome, is_retry), _STYLES.get(event.outcome.status, ""))
 
     def begin(self) -> None:
         """Print the heads of the columns."""

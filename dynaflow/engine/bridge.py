@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
+from dynaflow._pump import MOMENT, Pump
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.threads import Threads
 
-__all__ = ["asyncio_task", "in_thread", "until_back"]
+__all__ = ["asyncio_task", "in_thread", "until_back", "until_seen"]
 
 _T = TypeVar("_T")
 
@@ -67,6 +68,22 @@ async def until_back(lost: LostCalls, lane: Hashable) -> None:
     free = anyio.Event()
     lost.tell_when_free(lane, partial(_teller(), free.set))
     await free.wait()
+
+
+async def until_seen(pumps: Iterable[Pump], seconds: float) -> None:
+    """Wait, for so many seconds at most, until observers have seen all events so far."""
+    tell = _teller()
+    waits = []
+    for pump in pumps:
+        seen = anyio.Event()
+        if pump.tell_when_seen(partial(tell, seen.set)):
+            waits.append((pump, seen))
+    with anyio.move_on_after(seconds):
+        for _, seen in waits:
+            await seen.wait()
+    for pump, seen in waits:
+        if seconds >= MOMENT and not seen.is_set():  # else the batch had no time left for it
+            pump.give_up()
 
 
 def asyncio_task() -> Any:

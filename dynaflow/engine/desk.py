@@ -154,10 +154,6 @@ class Desk:
             self._show(outcomes)
         return True
 
-    @property
-    def _watchers(self) -> tuple[Observer, ...]:
-        return (log_event, *self._observers)
-
     def _leave(self, running: Running) -> bool:
         """Note that a call has ended, and return whether that comes too late."""
         self._running.discard(running)
@@ -167,4 +163,4 @@ class Desk:
 
     def _show(self, outcomes: tuple[Outcome, ...]) -> None:
         if self._observers or any(outcome.status is not Status.DONE for outcome in outcomes):
-            notify(self._watchers, CallEnded(outcomes))
+            notify((log_event, *self._observers), CallEnded(outcomes))

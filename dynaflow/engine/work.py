@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from dynaflow.batch import BatchResult, Outcome, Status
@@ -13,7 +14,7 @@ from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Lane, Plan
 from dynaflow.errors import Skip
 from dynaflow.middleware import Call
-from dynaflow.observe import BatchEnded, Observer, notify
+from dynaflow.observe import Observer, batch_ended, notify
 from dynaflow.record import Record, Undecodable
 
 __all__ = ["OnProgress", "Work"]
@@ -49,6 +50,7 @@ class Work(Desk):
         on_progress: OnProgress | None = None,
         contain: bool = False,
     ) -> None:
+        self._began = time.perf_counter()
         super().__init__(
             plan,
             lost=lost,
@@ -186,5 +188,7 @@ class Work(Desk):
         if self.fatal is not None:
             raise self.fatal
         result = self._ledger.result()
-        notify(self._watchers, BatchEnded(result, len(self.batch.records)))
+        if self._observers:
+            took = time.perf_counter() - self._began
+            notify(self._observers, batch_ended(self.batch, result, took))
         return result
