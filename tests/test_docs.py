@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import inspect
 import json
 import os
 import re
@@ -35,6 +36,7 @@ import dynaflow
 from dynaflow import errors, filters
 from dynaflow.cli._commands import commands
 from dynaflow.cli._exit import ExitCode
+from dynaflow.routing import RouteOptions
 from tests.support.command_line import Project
 from tests.support.documents import DOCUMENTS, ROOT, Command, Document
 
@@ -311,10 +313,17 @@ def test_every_extra_has_its_row_in_the_table() -> None:
     assert set(code(README.column("Extra"))) == set(project["optional-dependencies"])
 
 
-def test_errors_in_the_table_exist() -> None:
-    named = code(MESSAGES.column("Error"))
-    assert named
-    assert set(named) <= set(errors.__all__)
+def test_every_error_has_its_row_in_the_table() -> None:
+    assert set(code(MESSAGES.column("Error"))) == set(errors.__all__) - {"DynaflowError"}
+
+
+def test_every_option_of_a_batch_route_has_its_row_in_the_table() -> None:
+    options = inspect.signature(dynaflow.Router.on_batch).parameters
+    named = {name for name, option in options.items() if option.kind is option.KEYWORD_ONLY}
+    rows = Document("docs/batch-routes.md").column("Option of on_batch")
+    documented = set(code(rows))
+    shared = set(RouteOptions.__annotations__)
+    assert documented == {f"{name}=" for name in named | shared}
 
 
 @pytest.mark.parametrize("head", ["Log line", "Message"])
