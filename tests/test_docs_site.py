@@ -188,7 +188,7 @@ def site(tmp_path: Path) -> Path:
 
 def test_the_site_builds_without_a_warning_and_fetches_nothing_from_elsewhere(site: Path) -> None:
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
-    documents = [path for path in DOCUMENTS if path.startswith("docs/")]
+    documents = [path for path in DOCUMENTS if path.startswith(("docs/", "examples/"))]
     assert len(pages) == len(documents) + 1  # 404.html
     for path, page in pages.items():
         fetched = [address for address in page.fetched if is_elsewhere(address)]
@@ -198,6 +198,10 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing_from_elsewhere(si
     for path in site.rglob("*.css"):
         fetched = in_styles(path.read_text(encoding="utf-8"))
         assert [address for address in fetched if is_elsewhere(address)] == [], path
+
+    lambda_page = (site / "lambda.html").read_text(encoding="utf-8")
+    assert 'href="examples/deploy/index.html"' in lambda_page
+    assert 'href="examples/deploy/given_up.py"' in lambda_page
 
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     found = {entry["location"] for entry in index["docs"] if "on_expire" in entry["text"]}
