@@ -246,7 +246,8 @@ def crossed(
 
     Args:
         path: as in ``changed``.
-        above, below: the bound; one of them. A value that equals it is not beyond it.
+        above: the bound, if beyond is greater; a value that equals it is not beyond it.
+        below: the bound, if beyond is less. Exactly one of the two is given.
 
     Raises:
         TypeError: not exactly one bound, or one that has no order.

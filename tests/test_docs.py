@@ -2,11 +2,15 @@
 
 A Python block that begins with the name of a file is that file; the other ones of a document are
 run in order, as one script. A console block is a transcript: each command is run, and what is shown
-below it must be what it prints. ``...`` leaves out lines, ``^C`` is the moment of that signal.
+below it must be what it prints. ``...`` leaves out lines, ``^C`` is the moment of that signal. A
+diff is the difference of two of the document's files.
 """
 
 from __future__ import annotations
 
+import ast
+import difflib
+import inspect
 import json
 import os
 import re
@@ -32,11 +36,13 @@ import dynaflow
 from dynaflow import errors, filters
 from dynaflow.cli._commands import commands
 from dynaflow.cli._exit import ExitCode
+from dynaflow.routing import RouteOptions
 from tests.support.command_line import Project
 from tests.support.documents import DOCUMENTS, ROOT, Command, Document
 
 README = Document("README.md")
-QUICKSTART = Document("docs/quickstart.md")
+TUTORIAL = Document("docs/quickstart.md")
+MESSAGES = Document("docs/reference/errors.md")
 
 _REGION = "eu-west-3"  # one that no other test uses: moto keeps all tables in one process
 _INSTALL = "python3 -m venv .venv && .venv/bin/pip install"
@@ -47,7 +53,12 @@ _NOT_RUN = {
     f"{_INSTALL} -q -e '.[test]' && .venv/bin/pytest -q": "installs; .ci/run takes it from here",
     "uv run --extra demo dynaflow demo": "installs, with a tool that may not be there",
     "uv run --extra test pytest -q": "installs, with a tool that may not be there",
-    f"{_INSTALL} '../dynaflow[aws,cli]' pytest && . .venv/bin/activate": "installs",
+    f"{_INSTALL} '../dynaflow[demo]' pytest && . .venv/bin/activate": "installs",
+    ". .venv/bin/activate && moto_server -p 4567": "the tests have a moto of their own",
+    "export AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:4567 AWS_REGION=eu-north-1": "as above",
+    "export AWS_DEFAULT_REGION=eu-north-1 AWS_ACCESS_KEY_ID=nobody AWS_SECRET_ACCESS_KEY=nothing": (
+        "as above"
+    ),
 }
 
 # Those of this page deploy. What they deploy, build and run is in tests/test_deploy_*.py.
@@ -56,6 +67,8 @@ _DEPLOYING = re.compile(
     r"(examples/deploy/build\.sh|python examples/deploy/given_up\.py|"
     r"sam deploy|aws|docker|curl|dynaflow invoke) .+"
 )
+_LANGUAGES = ("console", "diff", "json", "python", "sh", "yaml", "")
+_DRAWINGS = ("docs/answers.md", "docs/architecture.md")
 
 _TOOLS = {
     "dynaflow": ("-m", "dynaflow"),
@@ -85,7 +98,7 @@ class Desk:
     def follow(self, command: Command) -> None:
         """Run a command, and check what it prints."""
         if "--table" in command.words and "table.py" not in self._document.files:
-            self.run_python(QUICKSTART.files["table.py"], name="table.py")
+            self.run_python(TUTORIAL.files["table.py"], name="table.py")
         if "^C" in command.shown:
             self._follow_until_interrupted(command)
         else:
@@ -163,12 +176,20 @@ def plain(lines: Sequence[str]) -> list[str]:
 
 
 @pytest.fixture
-def directory(tmp_path: Path, moto_url: str, aws_environment: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory, and an environment with a DynamoDB without tables."""
+def directory(path: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A working directory, and an environment without AWS.
+
+    Where the document at ``path`` makes or reads a table, there is a DynamoDB without tables; the
+    other documents do not wait for one.
+    """
+    url = None
+    if Document(path).needs_table:
+        url = request.getfixturevalue("moto_url")  # first, because it hides what is set before
+    aws_environment: pytest.MonkeyPatch = request.getfixturevalue("aws_environment")
     environment = {
         "AWS_REGION": _REGION,
         "AWS_DEFAULT_REGION": _REGION,
-        "AWS_ENDPOINT_URL_DYNAMODB": moto_url,
+        "AWS_ENDPOINT_URL_DYNAMODB": url or "http://127.0.0.1:9",  # nobody listens there
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),
         "PYTHONUNBUFFERED": "1",  # what a handler prints is waited for
@@ -177,10 +198,11 @@ def directory(tmp_path: Path, moto_url: str, aws_environment: pytest.MonkeyPatch
         aws_environment.setenv(name, value)
     aws_environment.chdir(tmp_path)
     yield tmp_path
-    client: Any = boto3.client("dynamodb")
-    for table in client.list_tables()["TableNames"]:
-        client.delete_table(TableName=table)
-    client.close()
+    if url is not None:
+        client: Any = boto3.client("dynamodb")
+        for table in client.list_tables()["TableNames"]:
+            client.delete_table(TableName=table)
+        client.close()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
@@ -197,7 +219,7 @@ def test_what_a_document_shows_is_what_a_reader_sees(path: str, directory: Path)
 def test_no_block_escapes_the_tests(path: str) -> None:
     blocks = Document(path).blocks
     for block in blocks:
-        assert block.language in ("console", "json", "python", "sh", "yaml", ""), block.language
+        assert block.language in _LANGUAGES, block.language
         if block.language == "sh":
             lines = set(block.text.splitlines()) - set(_NOT_RUN)
             assert all(path == _DEPLOYS and _DEPLOYING.fullmatch(line) for line in lines), lines
@@ -206,9 +228,24 @@ def test_no_block_escapes_the_tests(path: str) -> None:
         if block.language == "console":
             assert block.text.startswith("$ ")
         if block.language == "":
-            assert path == "docs/architecture.md", "only drawings have no language"
+            assert path in _DRAWINGS, "only drawings have no language"
     files = [block.file for block in blocks if block.file]
     assert len(files) == len(set(files))
+    for file in (name for name in files if name.endswith(".py")):
+        others = [block.text for block in blocks if block.file != file]
+        used = "$ pytest" if file.startswith("test_") else Path(file).stem
+        assert any(used in text for text in others), f"nothing runs {file}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_a_diff_is_the_difference_of_the_files_that_it_names(path: str) -> None:
+    document = Document(path)
+    for block in document.blocks:
+        if block.language == "diff":
+            before, after = re.findall(r"^(?:---|\+\+\+) (\S+)$", block.text, re.MULTILINE)[:2]
+            old, new = (document.files[name].splitlines() for name in (before, after))
+            lines = difflib.unified_diff(old, new, before, after, lineterm="")
+            assert block.text.splitlines() == list(lines)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
@@ -244,7 +281,9 @@ def test_the_readme_begins_with_two_commands_and_is_short() -> None:
 def test_filters_in_the_table_can_be_written_so() -> None:
     names = {name: getattr(dynaflow, name) for name in ("F", "added", "changed", "crossed")}
     names["removed"] = dynaflow.removed
-    written = [cell.strip("`").replace(r"\|", "|") for cell in QUICKSTART.column("Filter")]
+    written = [
+        cell.strip("`").replace(r"\|", "|") for cell in Document("docs/filters.md").column("Filter")
+    ]
     assert written
     for text in written:
         condition = filters.as_filter(eval(text, dict(names)))  # noqa: S307 - our own document
@@ -254,7 +293,7 @@ def test_filters_in_the_table_can_be_written_so() -> None:
 
 def test_every_verb_has_its_row_in_the_table() -> None:
     verbs = {name for name in vars(dynaflow.Router) if name.startswith("on")}
-    assert set(code(QUICKSTART.column("Verb"))) == verbs
+    assert set(code(Document("docs/routing.md").column("Verb"))) == verbs
 
 
 def test_every_exit_code_has_its_row_in_the_table() -> None:
@@ -264,8 +303,9 @@ def test_every_exit_code_has_its_row_in_the_table() -> None:
 def test_every_option_of_run_has_its_row_in_the_table() -> None:
     run: Any = typer.main.get_command(commands)
     options = {name for option in run.commands["run"].params for name in option.opts}
-    documented = set(code(README.column("Option")))
-    assert documented == {name for name in options if name.startswith("--")}
+    options = {name for name in options if name.startswith("--")}
+    assert set(code(README.column("Option"))) == options
+    assert set(code(Document("docs/poller.md").column("Option of run"))) == options
 
 
 def test_every_extra_has_its_row_in_the_table() -> None:
@@ -273,30 +313,53 @@ def test_every_extra_has_its_row_in_the_table() -> None:
     assert set(code(README.column("Extra"))) == set(project["optional-dependencies"])
 
 
-def test_errors_in_the_table_exist() -> None:
-    named = code(QUICKSTART.column("Error"))
-    assert named
-    assert set(named) <= set(errors.__all__)
+def test_every_error_has_its_row_in_the_table() -> None:
+    assert set(code(MESSAGES.column("Error"))) == set(errors.__all__) - {"DynaflowError"}
 
 
-def test_log_lines_in_the_table_are_logged() -> None:
-    sources = "".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "dynaflow").rglob("*.py")
-    )
-    quoted = [part for line in code(QUICKSTART.column("Log line")) for part in line.split("…")]
+def test_every_option_of_a_batch_route_has_its_row_in_the_table() -> None:
+    options = inspect.signature(dynaflow.Router.on_batch).parameters
+    named = {name for name, option in options.items() if option.kind is option.KEYWORD_ONLY}
+    rows = Document("docs/batch-routes.md").column("Option of on_batch")
+    documented = set(code(rows))
+    shared = set(RouteOptions.__annotations__)
+    assert documented == {f"{name}=" for name in named | shared}
+
+
+@pytest.mark.parametrize("head", ["Log line", "Message"])
+def test_messages_in_the_tables_are_those_of_the_code(head: str) -> None:
+    quoted = [code([cell])[0] for cell in MESSAGES.column(head)]
     assert quoted
-    assert [part for part in quoted if part.strip() not in sources] == []
+    texts = [text for path in (ROOT / "dynaflow").rglob("*.py") for text in texts_in(path)]
+    assert [text for text in quoted if not any(is_part(text, whole) for whole in texts)] == []
 
 
-def test_lambda_takes_the_event_source_mapping_of_the_quickstart() -> None:
+def test_lambda_takes_the_event_source_mapping_of_the_tutorial() -> None:
     model = botocore.session.get_session().get_service_model("lambda")
     shape = model.operation_model("CreateEventSourceMapping").input_shape
-    mapping = json.loads(QUICKSTART.files["mapping.json"])
+    mapping = json.loads(TUTORIAL.files["mapping.json"])
     assert ParamValidator().validate(mapping, shape).generate_report() == ""
 
 
 def test_the_changelog_has_this_version() -> None:
     assert f"## [{dynaflow.__version__}]" in Document("CHANGELOG.md").text
+
+
+def texts_in(path: Path) -> Iterator[str]:
+    """Yield the texts of a file, with … for what is filled in when it runs."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield re.sub(r"%(?:\.\d)?[sdrf]", "…", node.value)  # logging's own
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values
+            )
+
+
+def is_part(quoted: str, text: str) -> bool:
+    """Return True if the text has all pieces of what is quoted, in this order."""
+    pieces = [re.escape(piece.strip()) for piece in quoted.split("…")]
+    return re.search(".*".join(pieces), text) is not None
 
 
 def code(cells: Sequence[str]) -> list[str]:

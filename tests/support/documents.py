@@ -13,7 +13,7 @@ DOCUMENTS = tuple(
     str(path.relative_to(ROOT))
     for path in (
         ROOT / "README.md",
-        *sorted(ROOT.glob("docs/*.md")),
+        *sorted(ROOT.glob("docs/**/*.md")),
         *sorted(ROOT.glob("examples/*/README.md")),
         ROOT / "CHANGELOG.md",
     )
@@ -23,6 +23,7 @@ _BLOCK = re.compile(r"^```(?P<info>.*)\n(?P<text>(?:.*\n)*?)^```$", re.MULTILINE
 _PYTHON_NAME = re.compile(r"# (\S+\.py)\n")
 _JSON_NAME = re.compile(r"`(\S+\.json)`[^`\n]*:\n\n\Z")
 _ROW = re.compile(r"(?<!\\)\|")
+_OBJECT = re.compile(r"^::: (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,11 @@ class Document:
         return {block.file: block.text for block in self.blocks if block.file is not None}
 
     @property
+    def needs_table(self) -> bool:
+        """True if a command of it makes or reads a table."""
+        return any("table" in command.words for command in self.commands)
+
+    @property
     def commands(self) -> list[Command]:
         """The commands that the reader types, in order."""
         consoles = (block for block in self.blocks if block.language == "console")
@@ -98,10 +104,16 @@ class Document:
         return re.findall(r"\]\(([^)\s]+)\)", _BLOCK.sub("", self.text))
 
     @property
+    def objects(self) -> list[str]:
+        """The Python objects whose docstrings the site shows on this page, in order."""
+        return _OBJECT.findall(self.text)
+
+    @property
     def anchors(self) -> set[str]:
-        """What a link to one of the headings has behind its #."""
+        """What a link to one of the headings, or to a Python object, has behind its #."""
         headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", self.text), re.MULTILINE)
-        return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+        names = {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+        return names | set(self.objects)
 
     def column(self, head: str) -> list[str]:
         """Return the first cell of each row of the tables whose first column is headed so."""
