@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from dynaflow._checks import checked_middleware, checked_observers, checked_unmatched
 from dynaflow._dependencies import AppValues
 from dynaflow._evaluation import open_here, open_on_loop
+from dynaflow._flatten import flatten
 from dynaflow._overriding import Overridable
 from dynaflow._pump import MOMENT, Pump, wait_until_seen
 from dynaflow._table import RouteTable, compile_routes
@@ -29,7 +30,7 @@ from dynaflow.engine.work import OnProgress, Work
 from dynaflow.errors import DynaflowError, RegistrationError, ThreadsExhausted
 from dynaflow.middleware import Call, Middleware
 from dynaflow.observe import Observer, warn_of_unmatched
-from dynaflow.routing import Route, Router, flatten
+from dynaflow.routing import Route, Router
 
 if TYPE_CHECKING:
     from dynaflow.engine.run import Runner

@@ -1,10 +1,9 @@
-"""What the user declares: routers and their routes. Data only; running is elsewhere."""
+"""What the user declares: routers, which collect routes. Data only; running is elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack
 
 from dynaflow._binding import check_signature
 from dynaflow._checks import (
@@ -19,10 +18,16 @@ from dynaflow._checks import (
     checked_ttl,
     checked_ttl_attribute,
     name_of,
-    same_table,
+)
+from dynaflow._route import (
+    Batching,
+    OnInvalid,
+    Route,
+    RouteOptions,
+    checked_batching,
+    refuse_unknown_options,
 )
 from dynaflow.errors import RegistrationError
-from dynaflow.filters import Filter
 from dynaflow.middleware import Middleware
 from dynaflow.record import EventName
 
@@ -34,78 +39,10 @@ __all__ = [
     "Route",
     "RouteOptions",
     "Router",
-    "flatten",
 ]
 
 Match: TypeAlias = Literal["all", "first"]
-OnInvalid: TypeAlias = Literal["fail", "skip", "dead_letter"]
 H = TypeVar("H", bound=Callable[..., Any])
-
-
-class RouteOptions(TypedDict, total=False):
-    """The options that every verb takes.
-
-    Keys:
-        table: the only table whose records the route takes.
-        name: the route's identity; import path and qualified name of the handler by default.
-        middleware: around its calls, outermost first, inside the router's and the app's.
-        on_invalid: what becomes of a record whose image the handler's model does not accept:
-            "fail" fails it; "skip" leaves it alone: done, counted apart, with a warning in the log.
-            None takes the router's, which is "fail" if none says otherwise.
-    """
-
-    table: str | None
-    name: str | None
-    middleware: Sequence[Middleware]
-    on_invalid: OnInvalid | None
-
-
-@dataclass(frozen=True, slots=True)
-class Batching:
-    """How the changes of a batch route come together in one call.
-
-    Args:
-        max_items: how many changes a call has at most.
-        max_bytes: how large they are at most, as DynamoDB counts records; one that is larger comes
-            alone. None for any size.
-        latest_only: whether only the last record of each item in a batch is passed.
-    """
-
-    max_items: int = 100
-    max_bytes: int | None = None
-    latest_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One handler and the records that it is for.
-
-    Args:
-        name: the route's identity.
-        event_names: which changes it takes.
-        handler: the user's callable, unchanged.
-        filters: all of them must be true.
-        table: the only table it takes; None for any.
-        ttl: True for Time to Live deletes only, False for all but these, None for both.
-        ttl_attribute: the attribute that says when an item expires, in seconds since the epoch. A
-            REMOVE of an item that had expired is a Time to Live delete, too, even without its mark.
-        middleware: around its calls, outermost first.
-        on_invalid: "fail" or "skip"; None before its router's is known.
-        group: routes that share one are alternatives: only the first that matches is called.
-        batching: how changes come together in one call; None for one call with each record.
-    """
-
-    name: str
-    event_names: frozenset[EventName]
-    handler: Callable[..., Any]
-    filters: tuple[Filter, ...] = ()
-    table: str | None = None
-    ttl: bool | None = None
-    ttl_attribute: str | None = None
-    middleware: tuple[Middleware, ...] = ()
-    on_invalid: OnInvalid | None = None
-    group: int | None = None
-    batching: Batching | None = None
 
 
 class Router:
@@ -324,7 +261,7 @@ class Router:
         self._refuse_if_frozen()
         conditions = checked_filters(filters, verb)
         names = checked_events(event_names)
-        _refuse_unknown(options, verb)
+        refuse_unknown_options(options, verb)
         checked_on_invalid(options.get("on_invalid"), f"{verb}(...)")
         ttl, ttl_attribute = expiry
         token = object()
@@ -344,82 +281,3 @@ class Router:
             return handler
 
         return decorate
-
-
-def checked_batching(max_items: int, max_bytes: int | None, latest_only: bool) -> Batching:
-    """Return the options of a batch route."""
-    for name, limit in (("max_items", max_items), ("max_bytes", max_bytes)):
-        if limit is None and name == "max_bytes":
-            continue
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise RegistrationError(f"on_batch({name}=...) is a whole number, at least 1")
-    if not isinstance(latest_only, bool):
-        raise RegistrationError("on_batch(latest_only=...) is True or False")
-    return Batching(max_items, max_bytes, latest_only)
-
-
-def flatten(routers: Sequence[Router]) -> list[Route]:
-    """Return all routes in order of registration, with their routers' options, and freeze these.
-
-    Raises:
-        RegistrationError: a decorator that was never applied, or tables that exclude each other.
-    """
-    routes: list[Route] = []
-    for router in routers:
-        _collect(router, routes, when=(), table=None, middleware=(), on_invalid="fail", group=None)
-    return routes
-
-
-def _collect(
-    router: Router,
-    routes: list[Route],
-    *,
-    when: tuple[Filter, ...],
-    table: str | None,
-    middleware: tuple[Middleware, ...],
-    on_invalid: OnInvalid,
-    group: int | None,
-) -> None:
-    router._frozen = True
-    for unapplied in router._unapplied.values():
-        raise RegistrationError(
-            f"{unapplied} was never applied to a handler. A decorator without filters is written "
-            "with parentheses: @router.on_insert()"
-        )
-    when = (*when, *router._when)
-    middleware = (*middleware, *router._middleware)
-    table = same_table(table, router._table, "a router")
-    on_invalid = router._on_invalid or on_invalid
-    if group is None and router._match == "first":
-        group = len(routes)  # unique: no other group starts at this index
-    for entry in router._entries:
-        if isinstance(entry, Router):
-            _collect(
-                entry,
-                routes,
-                when=when,
-                table=table,
-                middleware=middleware,
-                on_invalid=on_invalid,
-                group=group,
-            )
-        else:
-            route = replace(
-                entry,
-                filters=(*when, *entry.filters),
-                table=same_table(table, entry.table, entry.name),
-                middleware=(*middleware, *entry.middleware),
-                on_invalid=entry.on_invalid or on_invalid,
-                group=group,
-            )
-            routes.append(route)
-
-
-def _refuse_unknown(options: Mapping[str, object], verb: str) -> None:
-    known = RouteOptions.__annotations__
-    for name in options:
-        if name not in known:
-            raise RegistrationError(
-                f"{verb}(...) has no option {name}=: it takes {', '.join(f'{k}=' for k in known)}, "
-                "and filters without a name"
-            )

@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from dynaflow import App, Record, Router
 from dynaflow._expiry import TTLDelete
 from dynaflow._paths import PathRef
+from dynaflow._route import Batching
 from dynaflow.codec import decode_records
 from dynaflow.errors import ImageMissing, MalformedRecord, MalformedValue
-from dynaflow.routing import Batching
 from dynaflow.testing import RecordBuilder, TestClient
 from tests.support.routers import nothing, refusal
 

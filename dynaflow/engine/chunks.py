@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, S
 from operator import attrgetter
 from typing import Any
 
+from dynaflow._route import Batching
 from dynaflow._table import CompiledRoute
 from dynaflow.batch import Outcome, Status
 from dynaflow.engine.plan import Job, Lane
 from dynaflow.record import Record
-from dynaflow.routing import Batching
 
 __all__ = ["Chunk", "Chunks", "Member"]
 
