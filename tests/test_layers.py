@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 # One total order: a file imports only from files above it. A folder's __init__ is its last file.
 ORDER = """
 errors values encoding record change batch codec
-_paths _conditions filters _expiry
+_paths diff _conditions filters _expiry
 params context middleware observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
@@ -42,6 +42,7 @@ __main__
 
 # Imports of our own inside functions, and why they are not at the top.
 LATE = {
+    ("record", "diff"): "a record has its diff, and the diff is made of what stands on records",
     ("_binding", "_models"): "pydantic is loaded only for routes that use a model",
     ("app", "engine/run"): "anyio is loaded with the first batch that needs a loop",
     ("app", "engine/bridge"): "as above",
