@@ -19,7 +19,7 @@ _paths diff _conditions filters _expiry
 params context middleware observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
-_checks routing _table _overriding
+_checks routing _table _explain _overriding
 checkpoints source lineage
 engine/lost engine/fold engine/order engine/plan engine/lanes engine/chunks engine/desk
 engine/batching engine/work engine/slots
@@ -46,6 +46,7 @@ LATE = {
     ("_binding", "_models"): "pydantic is loaded only for routes that use a model",
     ("app", "engine/run"): "anyio is loaded with the first batch that needs a loop",
     ("app", "engine/bridge"): "as above",
+    ("app", "_explain"): "explanations are for a desk; Lambda never makes one",
     ("app", "aws_lambda"): "the handler is made by its door, which knows the App",
     ("cli/__init__", "cli/_commands"): "without typer and rich there is one line to say so",
     ("pytest_plugin", "testing/__init__"): "pytest loads the plugin in projects that do not use it",
