@@ -6,7 +6,6 @@ filters' nodes are asked one by one. Texts name paths and types, and values only
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,7 +16,7 @@ from dynaflow._paths import MISSING, Constant, PathRef, has_image
 from dynaflow._table import CompiledRoute, RouteTable
 from dynaflow.errors import ImageMissing, MalformedRecord, MalformedValue
 from dynaflow.record import Record, Undecodable
-from dynaflow.values import decode, json_default, type_of
+from dynaflow.values import decode, printable, type_of
 
 __all__ = ["Cause", "Explanation", "Finding", "RouteExplanation", "Verdict", "explain"]
 
@@ -297,6 +296,6 @@ def _type_of(value: Any) -> str | None:
 
 def _shown(value: Any) -> str:
     try:
-        return json.dumps(decode(value), default=json_default, ensure_ascii=False)
+        return printable(decode(value))
     except MalformedValue as error:
         return f"({error.reason})"

@@ -35,8 +35,8 @@ __init__
 testing/records testing/clock testing/client testing/__init__
 pytest_plugin
 demo/ledger demo/services demo/shop demo/emulator demo/traffic demo/show demo/run demo/__init__
-cli/_exit cli/_options cli/_output cli/_target cli/_event
-cli/demo cli/explain cli/invoke cli/routes cli/run cli/_commands cli/__init__
+cli/_exit cli/_options cli/_output cli/_target cli/_event cli/_grammar
+cli/demo cli/explain cli/invoke cli/routes cli/run cli/tail cli/trigger cli/_commands cli/__init__
 __main__
 """.split()
 

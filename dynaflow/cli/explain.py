@@ -19,6 +19,7 @@ from dynaflow.cli._target import load_app
 from dynaflow.codec import decode_event
 from dynaflow.errors import MalformedValue
 from dynaflow.record import Record
+from dynaflow.values import printable
 
 __all__ = ["explain"]
 
@@ -94,7 +95,7 @@ def _lines(explanation: Explanation, show_data: bool) -> Iterator[Text]:
     record = explanation.record
     name = record.event_name.value if isinstance(record, Record) else "unreadable"
     table = (record.table if isinstance(record, Record) else None) or "?"
-    key = f"  {json.dumps(_keys(explanation), ensure_ascii=False)}" if show_data else ""
+    key = f"  {printable(_keys(explanation))}" if show_data else ""
     yield Text(f"{name}  {table}  {record.sequence_number}{key}", "bold")
     if explanation.unreadable is not None:
         yield Text(f"  {explanation.unreadable}", "red")
