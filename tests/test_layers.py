@@ -35,7 +35,7 @@ __init__
 testing/records testing/clock testing/client testing/__init__
 pytest_plugin
 demo/ledger demo/services demo/shop demo/emulator demo/traffic demo/show demo/run demo/__init__
-cli/_exit cli/_options cli/_output cli/_target cli/_event cli/_grammar
+cli/_exit cli/_options cli/_output cli/_target cli/_event cli/_grammar cli/_reload
 cli/demo cli/explain cli/invoke cli/routes cli/run cli/tail cli/trigger cli/_commands cli/__init__
 __main__
 """.split()
@@ -91,6 +91,7 @@ LIBRARIES = {
     "botocore": ("sources/", "demo/"),
     "moto": ("demo/emulator",),
     "typer": ("cli/",),
+    "watchfiles": ("cli/_reload",),
     "rich": ("cli/", "demo/show", "demo/run"),
     "pytest": ("pytest_plugin",),
     "opentelemetry": ("observers/otel",),
