@@ -6,7 +6,7 @@ filters' nodes are asked one by one. Texts name paths and types, and values only
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 from dynaflow._conditions import Combined, Differs, Filter, Not, Operation, Shorthand
 from dynaflow._paths import MISSING, Constant, PathRef, has_image
 from dynaflow._table import CompiledRoute, RouteTable
-from dynaflow.errors import ImageMissing, MalformedRecord, MalformedValue
-from dynaflow.record import Record, Undecodable
+from dynaflow.errors import ImageMissing, MalformedRecord, MalformedValue, NonRetryable
+from dynaflow.record import Image, Record, Undecodable
 from dynaflow.values import decode, printable, type_of
 
 __all__ = ["Cause", "Explanation", "Finding", "RouteExplanation", "Verdict", "explain"]
@@ -98,8 +98,9 @@ class Explanation:
     Args:
         record: the record.
         routes: one entry for each route of the App, in order of registration; none if the record
-            cannot be read.
-        unreadable: why the record cannot be read; None if it can.
+            cannot be decoded.
+        unreadable: why the record fails whatever its routes say: it, or its order, cannot be read;
+            None if it can.
     """
 
     record: Record | Undecodable
@@ -109,6 +110,8 @@ class Explanation:
     @property
     def runs(self) -> list[str]:
         """The names of the routes that would run, in order."""
+        if self.unreadable is not None:
+            return []
         return [route.route for route in self.routes if route.verdict is Verdict.RUNS]
 
     @property
@@ -118,19 +121,35 @@ class Explanation:
         return self.unreadable is None and clear
 
     def __str__(self) -> str:
-        if self.unreadable is not None:
-            return f"{self.record!r}"
         lines = [f"{route.route}: {route.verdict}: {route.reason}" for route in self.routes]
+        if self.unreadable is not None:
+            lines = [f"it fails: {self.unreadable}", *lines]
         return "\n".join([repr(self.record), *(f"  {line}" for line in lines or ["no routes"])])
 
 
 def explain(
-    table: RouteTable, record: Record | Undecodable, *, show_data: bool = False
+    table: RouteTable,
+    record: Record | Undecodable,
+    *,
+    lane_of: Callable[[Record, Image], Hashable],
+    show_data: bool = False,
 ) -> Explanation:
-    """Explain what the table says about a record; ``App.explain`` has the arguments."""
+    """Explain what the table says about a record; ``App.explain`` has the other arguments.
+
+    Args:
+        lane_of: returns the lane of a record that some route takes; raises NonRetryable if none can
+            be told, which fails the record.
+    """
     if isinstance(record, Undecodable):
         return Explanation(record, unreadable=str(record.reason))
-    return Explanation(record, tuple(_Explainer(table, record, show_data).routes()))
+    routes = tuple(_Explainer(table, record, show_data).routes())
+    if all(route.verdict is Verdict.NOT for route in routes):
+        return Explanation(record, routes)
+    try:
+        lane_of(record, record.keys)
+    except NonRetryable as error:
+        return Explanation(record, routes, str(error))
+    return Explanation(record, routes)
 
 
 class _Explainer:
@@ -155,6 +174,8 @@ class _Explainer:
     def _route(self, compiled: CompiledRoute) -> RouteExplanation:
         if compiled in self._matching:
             reason = "all its filters are true" if compiled.filters else "it has no filter"
+            if compiled.batching is not None and compiled.batching.latest_only:
+                reason += "; a later record of the item in the same batch would supersede this one"
             return RouteExplanation(compiled.name, Verdict.RUNS, None, reason)
         error = self._unclear.get(compiled)
         verdict = Verdict.NOT if error is None else Verdict.UNCLEAR

@@ -218,7 +218,8 @@ class App:
         """
         from dynaflow._explain import explain
 
-        return explain(self._table, record, show_data=show_data)
+        lane_of = self._ordering.lane_of
+        return explain(self._table, record, lane_of=lane_of, show_data=show_data)
 
     async def process(
         self,

@@ -287,6 +287,30 @@ def test_a_record_that_cannot_be_read_says_why() -> None:
     assert "dynamodb.Keys is missing or empty" in str(explanation)
 
 
+def test_a_record_whose_key_cannot_be_read_fails_if_a_route_takes_it() -> None:
+    raw = BUILD.insert(ORDER)
+    raw["dynamodb"]["Keys"] = {"id": {"N": "many"}}
+    router = Router()
+    router.on_insert(name="insert")(nothing)
+    explanation = App(router).explain(record_of(raw))
+    assert "dynamodb.Keys cannot be read" in str(explanation)
+    assert not explanation.is_clear
+    assert explanation.runs == []
+    assert [route.verdict for route in explanation.routes] == [Verdict.RUNS]
+    assert App().explain(record_of(raw)).is_clear
+
+
+def test_a_batch_route_says_that_it_may_take_a_later_record_instead() -> None:
+    router = Router()
+
+    @router.on_batch("MODIFY", latest_only=True)
+    def index(records: list[Record]) -> None: ...
+
+    (route,) = App(router).explain(modified(total=8)).routes
+    assert route.verdict is Verdict.RUNS
+    assert "a later record of the item" in route.reason
+
+
 def test_a_filter_that_does_not_always_say_the_same_is_found_out() -> None:
     answers = iter([False, True])
     route = route_with(lambda record: next(answers), record=modified(total=8))
