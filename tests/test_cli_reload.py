@@ -38,6 +38,7 @@ def project(
 ) -> Project:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     project = Project(tmp_path)
     project.write("shop.py", SHOP.format(word="first", seconds=0))
     return project
@@ -85,7 +86,8 @@ class Reloading:
 
 @contextmanager
 def reloading(table: Table, *options: str) -> Iterator[Reloading]:
-    with start("run", "shop:router", "--reload", *table.options, *options) as process:
+    arguments = ("run", "shop:router", "--reload", *table.options, *options)
+    with start(*arguments, start_new_session=True) as process:
         try:
             yield Reloading(process)
         finally:
@@ -111,7 +113,10 @@ def test_a_change_is_followed_by_the_new_code_and_nothing_is_lost_or_repeated(
         table.put("a")
         run.until("first a")
         before = child_of(run.process)
-        project.write("shop.py", SHOP.format(word="third", seconds=0))
+        # Of the same size and time as before, which is what Python knows a compiled file by.
+        written = (project.directory / "shop.py").stat()
+        path = project.write("shop.py", SHOP.format(word="third", seconds=0))
+        os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
         table.put("b", "c")
         run.until("shop.py changed: starting again")
         run.until(" c")
@@ -196,6 +201,18 @@ def test_another_directory_is_watched_where_the_module_is_there(
         assert run.until("starting again") == "shop.py changed: starting again"
         table.put("b")
         run.until("second b")
+
+
+def test_a_terminals_ctrl_c_which_goes_to_the_whole_group_is_taken_once(
+    project: Project, table: Table
+) -> None:
+    project.write("shop.py", SHOP.format(word="slow", seconds=1))
+    with reloading(table) as run:
+        table.put("a")
+        run.until("slow a")
+        os.killpg(run.process.pid, signal.SIGINT)
+        assert run.process.wait(PATIENCE) == 0
+        run.until("1 records done")  # else it would have been cut off
 
 
 @linux_only
