@@ -193,13 +193,16 @@ class _Explainer:
             return Cause.GROUP, f"only the first match is called, and {first.name} {said}", ()
         try:
             option = compiled.excluded_by(record)
-        except MalformedRecord as error:
-            return Cause.TABLE, str(error), ()
+        except NonRetryable as error:
+            cause = Cause.TABLE if route.table not in (None, record.table) else Cause.TTL
+            return cause, str(error), ()
         if option == "table":
             return Cause.TABLE, f"it takes table {route.table!r}, not {record.table!r}", ()
         if option == "ttl":
             only = "only deletes" if route.ttl else "no deletes"
-            return Cause.TTL, f"it takes {only} by Time to Live", ()
+            path = compiled.ttl_delete.path
+            found = "" if path is None else f": {self._value(path, compiled.ttl_delete)}"
+            return Cause.TTL, f"it takes {only} by Time to Live{found}", ()
         filters = tuple(self._all(compiled.filters))
         return Cause.FILTER, _reason(filters), filters
 

@@ -97,6 +97,23 @@ def test_a_time_to_live_delete_is_told_from_another() -> None:
         assert (route.verdict, route.cause, route.reason) == (Verdict.NOT, Cause.TTL, reason)
 
 
+def test_of_an_expiry_by_an_attribute_it_is_said_what_was_found() -> None:
+    router = Router()
+    router.on_expire(ttl_attribute="expires_at", name="expired")(nothing)
+    app = App(router)
+    record = record_of(BUILD.remove({**ORDER, "expires_at": "soon"}))
+    (route,) = app.explain(record).routes
+    assert (route.verdict, route.cause) == (Verdict.NOT, Cause.TTL)
+    assert route.reason == "it takes only deletes by Time to Live: F.old.expires_at is S"
+    (route,) = app.explain(record_of(BUILD.expire(ORDER))).routes
+    assert route.verdict is Verdict.RUNS
+    keys_only = RecordBuilder(view_type="KEYS_ONLY")
+    (route,) = app.explain(record_of(keys_only.remove(ORDER))).routes
+    assert (route.verdict, route.cause) == (Verdict.UNCLEAR, Cause.TTL)
+    assert isinstance(route.error, ImageMissing)
+    assert "NEW_AND_OLD_IMAGES" in route.reason
+
+
 def test_of_alternatives_the_one_that_was_chosen_is_named() -> None:
     router = Router(match="first")
     router.on_any(NEVER, name="never")(nothing)
