@@ -300,7 +300,9 @@ def test_every_verb_has_its_row_in_the_table() -> None:
 
 
 def test_every_exit_code_has_its_row_in_the_table() -> None:
-    assert [int(cell) for cell in README.column("Exit code")] == [code.value for code in ExitCode]
+    for document in (README, COMMAND_LINE):
+        codes = [int(cell) for cell in document.column("Exit code")]
+        assert codes == [code.value for code in ExitCode]
 
 
 def options_of(command: str) -> set[str]:
