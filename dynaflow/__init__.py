@@ -4,6 +4,7 @@ from dynaflow.app import App
 from dynaflow.batch import Batch, BatchResult, Deadline, Outcome, Status
 from dynaflow.change import Change, PartialFailure
 from dynaflow.context import HandlerContext
+from dynaflow.diff import Diff
 from dynaflow.errors import DynaflowError, NonRetryable, Skip
 from dynaflow.filters import F, added, changed, crossed, removed
 from dynaflow.middleware import Call, Middleware, Process
@@ -22,6 +23,7 @@ __all__ = [
     "Change",
     "Deadline",
     "Depends",
+    "Diff",
     "DynaflowError",
     "EventName",
     "F",

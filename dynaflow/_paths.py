@@ -19,7 +19,19 @@ from dynaflow.errors import ImageMissing, MalformedValue
 from dynaflow.record import EventName, Record
 from dynaflow.values import TYPES, Canonical, canonical, type_of
 
-__all__ = ["MISSING", "OPERATORS", "ORDERED", "RESERVED", "Constant", "ImageName", "PathRef"]
+__all__ = [
+    "FIELDS",
+    "MISSING",
+    "OPERATORS",
+    "ORDERED",
+    "RESERVED",
+    "Constant",
+    "ImageName",
+    "PathRef",
+    "has_image",
+    "refuse_if_left_out",
+    "written",
+]
 
 ImageName: TypeAlias = Literal["new", "old", "keys"]
 
@@ -29,7 +41,9 @@ ORDERED: Final = ("S", "N", "B")
 MISSING: Final = object()
 """What ``PathRef.find`` returns where there is no value; None would be a malformed one."""
 
-_FIELDS: Final = {"new": "NewImage", "old": "OldImage", "keys": "Keys"}
+FIELDS: Final = {"new": "NewImage", "old": "OldImage", "keys": "Keys"}
+"""What the wire calls the images."""
+
 # Which events have an image, and which view types leave it out (Amazon DynamoDB Developer Guide,
 # "Change data capture for DynamoDB Streams": StreamViewType).
 _EVENTS: Final = {
@@ -42,6 +56,27 @@ _WITHOUT: Final = {
     "old": ("KEYS_ONLY", "NEW_IMAGE"),
     "keys": (),
 }
+
+
+def has_image(event_name: EventName, image: ImageName) -> bool:
+    """Return True if the item has this image at such an event, whatever the stream carries."""
+    return image == "keys" or event_name in _EVENTS[image]
+
+
+def refuse_if_left_out(image: ImageName, record: Record, reader: str) -> None:
+    """Raise ImageMissing if the event has the image, but the stream's view type leaves it out.
+
+    Args:
+        image: which one.
+        record: a record that does not carry it.
+        reader: who wants it, as the beginning of the message: "the filter ... reads".
+    """
+    if record.event_name in _EVENTS[image] and record.view_type in _WITHOUT[image]:
+        raise ImageMissing(
+            f"{reader} the {image} image, which a stream with view type {record.view_type} does "
+            f"not carry on {record.event_name}. Use a stream with NEW_AND_OLD_IMAGES; a view type "
+            "cannot be changed, so this is a new stream with a new ARN."
+        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -87,9 +122,9 @@ class PathRef:
             ImageMissing: the event has the image, but the stream's view type leaves it out.
             MalformedValue: a list or map on the way is not one that DynamoDB writes.
         """
-        image = record.raw["dynamodb"].get(_FIELDS[self.image])
+        image = record.raw["dynamodb"].get(FIELDS[self.image])
         if image is None:
-            self._refuse_if_left_out(record, asker)
+            refuse_if_left_out(self.image, record, f"the filter {asker!r} reads")
             return MISSING
         value = image.get(self.segments[0], MISSING)
         for depth in range(1, len(self.segments)):
@@ -113,17 +148,8 @@ class PathRef:
         """Return the error as seen from the image, if it arose behind so many of the segments."""
         return MalformedValue(error.reason, (self.image, *self.segments[:depth], *error.path))
 
-    def _refuse_if_left_out(self, record: Record, asker: object) -> None:
-        if record.event_name in _EVENTS[self.image] and record.view_type in _WITHOUT[self.image]:
-            raise ImageMissing(
-                f"the filter {asker!r} reads the {self.image} image, which a stream with view type "
-                f"{record.view_type} does not carry on {record.event_name}. Use a stream with "
-                "NEW_AND_OLD_IMAGES; a view type cannot be changed, so this is a new stream with "
-                "a new ARN."
-            )
-
     def __repr__(self) -> str:
-        return f"F.{self.image}" + "".join(map(_written, self.segments))
+        return f"F.{self.image}" + "".join(map(written, self.segments))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -193,7 +219,8 @@ def _child(value: Any, segment: str | int) -> Any:
     return payload[segment] if segment < len(payload) else MISSING
 
 
-def _written(segment: str | int) -> str:
+def written(segment: str | int) -> str:
+    """Return a segment as it is written behind others: ``.city``, ``["zip.code"]``, ``[0]``."""
     if isinstance(segment, int):
         return f"[{segment}]"
     # Python normalises identifiers that are not ASCII, so these would not lead back here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dynaflow._attempt import InThread
 from dynaflow._batches import Prepare, batch_reader, build_prepare, changed_fields
@@ -89,6 +89,17 @@ class CompiledRoute:
             NonRetryable: a value or an image that a filter reads cannot be read.
             Exception: whatever a callable filter raises.
         """
+        return self.excluded_by(record) is None and all(
+            condition(record) for condition in self.filters
+        )
+
+    def excluded_by(self, record: Record) -> Literal["table", "ttl"] | None:
+        """Return which option says no to the record, before any filter is asked; None if none does.
+
+        Raises:
+            NonRetryable: the record does not say of which table it is, or when it was to expire
+                cannot be read.
+        """
         route = self.route
         if route.table is not None and route.table != record.table:
             if record.table is None:
@@ -96,10 +107,10 @@ class CompiledRoute:
                     "the record has no eventSourceARN, so whether it is of table "
                     f"{route.table!r} cannot be told"
                 )
-            return False
+            return "table"
         if route.ttl is not None and route.ttl != self.ttl_delete(record):
-            return False
-        return all(condition(record) for condition in self.filters)
+            return "ttl"
+        return None
 
 
 def _prepare(route: Route) -> Prepare | None:

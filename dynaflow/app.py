@@ -33,7 +33,9 @@ from dynaflow.observe import Observer, warn_of_unmatched
 from dynaflow.routing import Route, Router
 
 if TYPE_CHECKING:
+    from dynaflow._explain import Explanation
     from dynaflow.engine.run import Runner
+    from dynaflow.record import Record, Undecodable
 
 __all__ = ["REPORT_VARIABLE", "App", "FailurePolicy", "Lifespan", "OnUnmatched", "as_app"]
 
@@ -204,6 +206,21 @@ class App:
             self._ordering,
             fail_unmatched=self._unmatched == "fail",
         )
+
+    def explain(self, record: Record | Undecodable, *, show_data: bool = False) -> Explanation:
+        """Return for each route whether it would run for a record, and why; nothing is run.
+
+        Filters are asked as they are when the record is routed, functions among them.
+        ``print(app.explain(record))`` is meant to be read.
+
+        Args:
+            record: as decoded from an event; of an ``Undecodable`` it is said why.
+            show_data: whether the texts show the values that filters found, not only their types.
+        """
+        from dynaflow._explain import explain
+
+        lane_of = self._ordering.lane_of
+        return explain(self._table, record, lane_of=lane_of, show_data=show_data)
 
     async def process(
         self,

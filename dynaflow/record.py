@@ -11,10 +11,13 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynaflow.errors import DynaflowError, MalformedRecord, MalformedValue
 from dynaflow.values import decode, json_default, to_boto
+
+if TYPE_CHECKING:
+    from dynaflow.diff import Diff
 
 __all__ = [
     "EventName",
@@ -111,6 +114,7 @@ class Record:
     """
 
     __slots__ = (
+        "_diff",
         "_stream",
         "event_name",
         "is_backfill",
@@ -163,6 +167,21 @@ class Record:
         """The item before the change; None where the event or the view type has none."""
         raw = self._stream.get("OldImage")
         return None if raw is None else Image(raw)
+
+    @property
+    def diff(self) -> Diff:
+        """What the change changed; compared when it is read, and only once.
+
+        Raises:
+            ImageMissing: an image that the event has, and the stream's view type leaves out.
+        """
+        try:
+            return self._diff
+        except AttributeError:
+            from dynaflow.diff import Diff
+
+            self._diff: Diff = Diff(self)
+            return self._diff
 
     @property
     def created_at(self) -> datetime | None:

@@ -8,6 +8,7 @@ both are read here. Numbers are read as exact ``Decimal``, without a decimal con
 from __future__ import annotations
 
 import binascii
+import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Hashable, Mapping, Set
@@ -25,7 +26,9 @@ __all__ = [
     "canonical",
     "decode",
     "check_range",
+    "harmless",
     "json_default",
+    "printable",
     "to_boto",
     "type_of",
 ]
@@ -145,6 +148,16 @@ def json_default(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+def printable(value: Any) -> str:
+    """Return a decoded value as one line of JSON, to be shown on a terminal."""
+    return harmless(json.dumps(value, default=json_default, ensure_ascii=False))
+
+
+def harmless(text: str) -> str:
+    """Return the text with escapes for what a terminal would obey, or could not print."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _member(value: Any) -> tuple[str, Any]:

@@ -6,14 +6,11 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
 from tests.support.command_line import Project, start
-
-REGION = "us-east-1"
+from tests.support.tables import REGION, Table, name_for
 
 SHOP = """
     import asyncio
@@ -42,31 +39,11 @@ def project(
     return project
 
 
-class Table:
-    """A table with a stream, of its own name."""
-
-    def __init__(self, url: str, name: str) -> None:
-        self.name = name
-        self.client: Any = boto3.client("dynamodb", region_name=REGION, endpoint_url=url)
-        self.options = ("--table", name, "--endpoint-url", url)
-        self.client.create_table(
-            TableName=name,
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
-        )
-
-    def put(self, *ids: str) -> None:
-        for name in ids:
-            self.client.put_item(TableName=self.name, Item={"id": {"S": name}})
-
-
 @pytest.fixture
 def table(
     moto_url: str, aws_environment: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Table]:
-    table = Table(moto_url, request.node.name[:200])
+    table = Table(moto_url, name_for(request))
     yield table
     table.client.close()
 

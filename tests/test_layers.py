@@ -15,11 +15,11 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 # One total order: a file imports only from files above it. A folder's __init__ is its last file.
 ORDER = """
 errors values encoding record change batch codec
-_paths _conditions filters _expiry
+_paths diff _conditions filters _expiry
 params context middleware observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
-_checks _route routing _flatten _table _overriding
+_checks _route routing _flatten _table _explain _overriding
 checkpoints source lineage
 engine/lost engine/fold engine/order engine/plan engine/lanes engine/chunks engine/desk
 engine/batching engine/work engine/slots
@@ -35,16 +35,18 @@ __init__
 testing/records testing/clock testing/client testing/__init__
 pytest_plugin
 demo/ledger demo/services demo/shop demo/emulator demo/traffic demo/show demo/run demo/__init__
-cli/_exit cli/_options cli/_output cli/_target
-cli/demo cli/invoke cli/routes cli/run cli/_commands cli/__init__
+cli/_exit cli/_options cli/_output cli/_target cli/_event cli/_grammar cli/_reload
+cli/demo cli/explain cli/invoke cli/routes cli/run cli/tail cli/trigger cli/_commands cli/__init__
 __main__
 """.split()
 
 # Imports of our own inside functions, and why they are not at the top.
 LATE = {
+    ("record", "diff"): "a record has its diff, and the diff is made of what stands on records",
     ("_binding", "_models"): "pydantic is loaded only for routes that use a model",
     ("app", "engine/run"): "anyio is loaded with the first batch that needs a loop",
     ("app", "engine/bridge"): "as above",
+    ("app", "_explain"): "explanations are for a desk; Lambda never makes one",
     ("app", "aws_lambda"): "the handler is made by its door, which knows the App",
     ("cli/__init__", "cli/_commands"): "without typer and rich there is one line to say so",
     ("pytest_plugin", "testing/__init__"): "pytest loads the plugin in projects that do not use it",
@@ -89,6 +91,7 @@ LIBRARIES = {
     "botocore": ("sources/", "demo/"),
     "moto": ("demo/emulator",),
     "typer": ("cli/",),
+    "watchfiles": ("cli/_reload",),
     "rich": ("cli/", "demo/show", "demo/run"),
     "pytest": ("pytest_plugin",),
     "opentelemetry": ("observers/otel",),

@@ -10,9 +10,12 @@ from typer.core import TyperGroup
 import dynaflow
 from dynaflow.cli._exit import exit_codes
 from dynaflow.cli.demo import demo
+from dynaflow.cli.explain import explain
 from dynaflow.cli.invoke import invoke
 from dynaflow.cli.routes import routes
 from dynaflow.cli.run import run
+from dynaflow.cli.tail import tail
+from dynaflow.cli.trigger import trigger
 
 __all__ = ["commands"]
 
@@ -32,7 +35,7 @@ commands = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, run, routes, invoke):
+for _command in (demo, run, routes, invoke, explain, tail, trigger):
     commands.command()(_command)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-__all__ = ["AppDirectory", "AsJson", "Target"]
+__all__ = ["AppDirectory", "AsJson", "EndpointUrl", "Region", "Target"]
 
 Target: TypeAlias = Annotated[
     str, typer.Argument(metavar="MODULE:APP", help="An App or a Router, as in shop:app.")
@@ -22,3 +22,9 @@ AppDirectory: TypeAlias = Annotated[
     ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Region: TypeAlias = Annotated[
+    str | None, typer.Option(help="The AWS region; by default that of AWS_REGION.")
+]
+EndpointUrl: TypeAlias = Annotated[
+    str | None, typer.Option(help="Where a stand-in for DynamoDB listens.")
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from typing import Any, NoReturn, TextIO
 
@@ -18,6 +18,7 @@ __all__ = [
     "data_console",
     "logs_to_stderr",
     "print_json",
+    "print_lines",
     "print_table",
     "prints_to_stderr",
     "talk",
@@ -41,6 +42,15 @@ def data_console() -> Console:
 def print_json(value: Any) -> None:
     """Print data as JSON, and nothing else, to stdout."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def print_lines(lines: Iterable[Text], console: Console | None = None) -> None:
+    """Print lines as they are, however long. Where nobody sees styles, they cost nothing."""
+    console = console or data_console()
+    if console.is_terminal:
+        console.print(Text("\n").join(lines), soft_wrap=True)
+    else:
+        console.file.write("".join(f"{line.plain}\n" for line in lines))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:

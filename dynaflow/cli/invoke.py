@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
 import typer
 
 from dynaflow._host import Host
 from dynaflow.app import App
 from dynaflow.batch import Batch, BatchResult, Outcome, Status
-from dynaflow.cli._exit import ExitCode, refuse
+from dynaflow.cli._event import EventFile, read_event
+from dynaflow.cli._exit import ExitCode
 from dynaflow.cli._options import AppDirectory, AsJson, Target
 from dynaflow.cli._output import logs_to_stderr, print_json, print_table, prints_to_stderr
 from dynaflow.cli._target import load_app
@@ -23,14 +24,6 @@ from dynaflow.record import Record, Undecodable
 __all__ = ["invoke"]
 
 _COLUMNS = ("event", "sequence number", "route", "outcome", "ms")
-
-EventFile: TypeAlias = Annotated[
-    Path,
-    typer.Argument(
-        metavar="EVENT.json",
-        help="A DynamoDB Streams event, as Lambda passes it; - reads it from stdin.",
-    ),
-]
 
 
 def invoke(
@@ -45,7 +38,7 @@ def invoke(
     The handlers really run. The answer is that under ReportBatchItemFailures.
     Exits with 1 if a record is not done.
     """
-    event = _read(event_file)
+    event = read_event(event_file)
     with prints_to_stderr():
         app = load_app(target, app_directory)
         batch = Batch(*decode_event(event))
@@ -59,19 +52,6 @@ def invoke(
         sys.stdout.write(json.dumps(_answer(result)) + "\n")
     if result.failed is not None:
         raise typer.Exit(ExitCode.RECORDS_FAILED)
-
-
-def _read(path: Path) -> Any:
-    name = "stdin" if str(path) == "-" else str(path)
-    try:
-        raw = sys.stdin.buffer.read() if name == "stdin" else path.read_bytes()
-        return json.loads(raw)
-    except OSError as error:
-        refuse(f"{name} cannot be read: {error.strerror}", ExitCode.USAGE)
-    except UnicodeDecodeError:
-        refuse(f"{name} is not JSON: it is not UTF-8 text", ExitCode.USAGE)
-    except (ValueError, RecursionError) as error:
-        refuse(f"{name} is not JSON: {error}", ExitCode.USAGE)
 
 
 def _process(app: App, batch: Batch) -> BatchResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from enum import StrEnum
@@ -12,14 +13,15 @@ from typing import Annotated, TypeAlias
 import typer
 
 from dynaflow.cli._exit import ExitCode, refuse
-from dynaflow.cli._options import AppDirectory, Target
+from dynaflow.cli._options import AppDirectory, EndpointUrl, Region, Target
 from dynaflow.cli._output import logs_to_stderr, talk
+from dynaflow.cli._reload import run_again_and_again
 from dynaflow.cli._target import load_app
 from dynaflow.poller import Poller, PollerResult, Shutdown, stop_on_signals
 from dynaflow.sources import DynamoDBSource
 from dynaflow.stores import MemoryStore, SqliteStore, open_store
 
-__all__ = ["run"]
+__all__ = ["Start", "poll", "run"]
 
 Store: TypeAlias = MemoryStore | SqliteStore
 
@@ -61,12 +63,14 @@ def run(
     grace: Annotated[
         float, typer.Option(min=0, help="Seconds that calls in flight have to end at a stop.")
     ] = 10.0,
-    region: Annotated[
-        str | None, typer.Option(help="The AWS region; by default that of AWS_REGION.")
-    ] = None,
-    endpoint_url: Annotated[
-        str | None, typer.Option(help="Where a stand-in for DynamoDB listens.")
-    ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload", help="Start again whenever a Python file in the app's directory changes."
+        ),
+    ] = False,
+    region: Region = None,
+    endpoint_url: EndpointUrl = None,
     app_directory: AppDirectory = Path(),
 ) -> None:
     """Read a table's stream and run its records through an App.
@@ -76,7 +80,14 @@ def run(
     """
     if not application:
         refuse("--application is empty: name whose checkpoints these are", ExitCode.USAGE)
+    if reload and once:
+        refuse(
+            "--once ends by itself, and --reload does not: leave one of them out", ExitCode.USAGE
+        )
     checkpoints = _open_store(store)
+    if reload:
+        arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+        raise typer.Exit(run_again_and_again(arguments, app_directory, grace=grace))
     app = load_app(target, app_directory)
     source = DynamoDBSource(table, region=region, endpoint_url=endpoint_url)
     talk(f"reading {table} from {start}; checkpoints of application {application!r}: {store}")
@@ -94,13 +105,13 @@ def run(
         )
 
     with logs_to_stderr():
-        result = asyncio.run(_poll(source, checkpoints, make_poller))
+        result = asyncio.run(poll(source, checkpoints, make_poller))
     talk(f"{result.records} records done, {len(result.not_done)} given up")
     if result.not_done:
         raise typer.Exit(ExitCode.RECORDS_FAILED)
 
 
-async def _poll(
+async def poll(
     source: DynamoDBSource, store: Store, make_poller: Callable[[Shutdown], Poller]
 ) -> PollerResult:
     """Run a poller until a signal ends it; the first one may come while AWS is still asked."""

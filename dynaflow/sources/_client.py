@@ -22,7 +22,7 @@ from dynaflow.errors import (
     StreamRefused,
 )
 
-__all__ = ["Clients", "IteratorExpired"]
+__all__ = ["Clients", "ConditionFailed", "IteratorExpired"]
 
 _CONNECT_TIMEOUT = 5  # seconds
 _READ_TIMEOUT = 20  # seconds without a byte
@@ -50,6 +50,10 @@ _CLIENT_REMEDIES = {
 
 class IteratorExpired(Exception):
     """A shard iterator is older than 15 minutes (GetRecords: ExpiredIteratorException)."""
+
+
+class ConditionFailed(Exception):
+    """A write's condition is not true of the item (ConditionalCheckFailedException)."""
 
 
 class Clients:
@@ -116,6 +120,29 @@ class Clients:
             )
         return str(region)
 
+    @property
+    def region(self) -> str:
+        """The region that requests are signed for."""
+        return str(self._dynamodb.meta.region_name)
+
+    @property
+    def endpoint(self) -> str:
+        """Where DynamoDB is."""
+        return str(self._dynamodb.meta.endpoint_url)
+
+    @property
+    def is_aws(self) -> bool:
+        """True if that is AWS itself, and no stand-in."""
+        return _is_aws(self.endpoint)
+
+    async def write(self, operation: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Call PutItem, UpdateItem or DeleteItem; options as in the API.
+
+        Raises:
+            ConditionFailed: its condition is not true of the item.
+        """
+        return await self._call(self._dynamodb, operation, "ResponseMetadata", options)
+
     async def describe_table(self, table: str) -> Mapping[str, Any]:
         """Return a table's description."""
         answer = await self._call(self._dynamodb, "DescribeTable", "Table", {"TableName": table})
@@ -145,7 +172,7 @@ class Clients:
         return await self._call(self._streams, "GetRecords", "Records", {"ShardIterator": iterator})
 
     async def _call(
-        self, client: Any, operation: str, key: str, options: Mapping[str, str]
+        self, client: Any, operation: str, key: str, options: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         """Call an operation and return its answer, which has the key."""
         from botocore import xform_name
@@ -172,11 +199,13 @@ class Clients:
 
 def _service_error(
     what: str, operation: str, response: Mapping[str, Any]
-) -> SourceError | IteratorExpired:
+) -> SourceError | IteratorExpired | ConditionFailed:
     code = str(response.get("Error", {}).get("Code", "unknown error"))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code == "ExpiredIteratorException":
         return IteratorExpired(code)
+    if code == "ConditionalCheckFailedException":
+        return ConditionFailed(code)
     if code == "TrimmedDataAccessException":
         return RecordsTrimmed(f"{what}: {code}: the position is older than what is kept")
     if code == "ResourceNotFoundException" and operation in ("GetShardIterator", "GetRecords"):
@@ -205,6 +234,10 @@ def _streams_endpoint(endpoint: str | None) -> str | None:
         if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
             return None
         endpoint = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
-    host = urlsplit(endpoint or "").hostname or ""
     # AWS's own addresses, private links included, serve one of the two each.
-    return None if host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".aws")) else endpoint
+    return None if _is_aws(endpoint or "") else endpoint
+
+
+def _is_aws(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".aws"))
