@@ -34,7 +34,9 @@ poller/poller poller/__init__
 __init__
 testing/records testing/clock testing/client testing/__init__
 pytest_plugin
-demo/ledger demo/services demo/shop demo/emulator demo/traffic demo/show demo/run demo/__init__
+demo/emulator demo/storm demo/stage
+demo/ledger demo/services demo/shop demo/traffic demo/show demo/run
+demo/examples/__init__ demo/__init__
 cli/_exit cli/_options cli/_output cli/_target
 cli/demo cli/invoke cli/routes cli/run cli/_commands cli/__init__
 __main__
@@ -87,9 +89,11 @@ LIBRARIES = {
     "aioboto3": ("sources/", "demo/"),
     "aiobotocore": ("sources/", "demo/"),
     "botocore": ("sources/", "demo/"),
+    "boto3": ("demo/stage",),
     "moto": ("demo/emulator",),
+    "werkzeug": ("demo/emulator",),
     "typer": ("cli/",),
-    "rich": ("cli/", "demo/show", "demo/run"),
+    "rich": ("cli/", "demo/stage", "demo/show"),
     "pytest": ("pytest_plugin",),
     "opentelemetry": ("observers/otel",),
     "snapshot_restore_py": ("aws_lambda",),
