@@ -56,7 +56,7 @@ def _show(play: Callable[[Stage], Awaitable[bool]], patience: float) -> None:
         async with open_stage(data_console(), patience=patience) as stage:
             return await play(stage)
 
-    talk("starting an embedded DynamoDB with a table and a stream ...")
+    talk("starting an embedded AWS on this machine ...")
     # Failed calls are part of the show; what the poller cannot mend is worth a line.
     with logs_to_stderr("dynaflow.poller", logging.ERROR):
         is_ok = asyncio.run(on_stage())

@@ -23,7 +23,7 @@ from dynaflow.values import to_boto
 
 __all__ = ["Stage", "open_stage"]
 
-_LOOK_AGAIN = 0.05  # seconds
+_LOOK_AGAIN = 0.1  # seconds
 _JITTER = 0.05  # in place of a random part of each wait, from 0 to 1: a show has no time
 
 
@@ -145,7 +145,7 @@ class Stage:
         await database.delete_item(TableName=table, Key=_typed(key))
 
     async def scan(self, table: str, *, region: str | None = None) -> list[dict[str, Any]]:
-        """Return all items of a table, in order of their keys."""
+        """Return all items of a table, in order of their keys, as ``standing`` has them."""
         database = await self._database(region)
         description = await database.describe_table(TableName=table)
         keys = sorted(key["AttributeName"] for key in description["Table"]["KeySchema"])
