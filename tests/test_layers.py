@@ -34,7 +34,7 @@ poller/poller poller/__init__
 __init__
 testing/records testing/clock testing/client testing/__init__
 pytest_plugin
-demo/emulator demo/storm demo/stage
+demo/emulator demo/storm demo/stage demo/history
 demo/ledger demo/services demo/shop demo/traffic demo/show demo/run
 demo/examples/__init__ demo/__init__
 cli/_exit cli/_options cli/_output cli/_target

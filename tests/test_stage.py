@@ -16,8 +16,11 @@ import pytest_asyncio
 from rich.console import Console
 
 from dynaflow import App, Record, Router
+from dynaflow.codec import decode_event
+from dynaflow.demo.history import history, shuffled
 from dynaflow.demo.stage import Stage, open_stage
 from dynaflow.demo.storm import Item, Written, standing, storm_of
+from dynaflow.testing.records import RecordBuilder
 
 
 @pytest_asyncio.fixture
@@ -178,3 +181,39 @@ async def test_what_is_said_is_text_and_a_verdict_is_returned() -> None:
         assert stage.judge(True, "fine")
         assert not stage.judge(False, "not so")
     assert output.getvalue() == "[bold]a line\nfine\nnot so\n"
+
+
+@pytest.mark.asyncio
+async def test_the_history_of_a_table_is_its_records_as_lambda_has_them(stage: Stage) -> None:
+    await stage.create_table("things", region="us-west-2")
+    written = await stage.storm(
+        "things", writes=40, items=4, seed=1, make=change, region="us-west-2"
+    )
+    records, source_arn = decode_event(await history(stage, "things", region="us-west-2"))
+    assert source_arn.startswith("arn:aws:dynamodb:us-west-2:")
+    for item in range(4):
+        key = {"id": f"item-{item}"}
+        told = [
+            (record.event_name, record.old, record.new)
+            for record in records
+            if isinstance(record, Record) and record.keys == key
+        ]
+        assert told == [(w.event_name, w.old, w.new) for w in written if w.key == key]
+
+
+@pytest.mark.asyncio
+async def test_a_table_without_a_stream_has_none(stage: Stage) -> None:
+    await stage.create_table("things", stream=False)
+    await stage.put("things", {"id": "a"})
+    async with stage.client("dynamodbstreams") as streams:
+        assert (await streams.list_streams(TableName="things"))["Streams"] == []
+
+
+def test_a_shuffle_does_not_depend_on_how_items_fell_in_among_each_other() -> None:
+    builder = RecordBuilder()
+    a, b = ([builder.insert({"id": item, "n": n}) for n in range(5)] for item in "ab")
+    first, again, other = (
+        shuffled(records, seed=seed) for records, seed in (([*a, *b], 1), ([*b, *a], 1), (a + b, 2))
+    )
+    assert first == again != other
+    assert first != sorted(first, key=lambda record: record["eventID"])

@@ -17,6 +17,8 @@ __all__ = ["REGION", "aws_at", "emulator", "forget"]
 
 REGION = "eu-north-1"
 
+_STOP_WITHIN = 0.05  # seconds; half a second by default, which every test would wait for
+
 # For botocore as moto and the demo's own clients use it: no files, no proxy, and no endpoints that
 # name the account, which moto does not know.
 _ENVIRONMENT = {
@@ -49,7 +51,8 @@ def emulator() -> Iterator[str]:
     with _environment(_ENVIRONMENT), _silenced("werkzeug"):
         application = _OneAtATime(DomainDispatcherApplication(create_backend_app))
         server = make_server("127.0.0.1", 0, application, threaded=True)
-        thread = Thread(target=server.serve_forever, name="emulator", daemon=True)
+        thread = Thread(target=server.serve_forever, args=(_STOP_WITHIN,), name="emulator")
+        thread.daemon = True
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"

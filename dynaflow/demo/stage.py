@@ -23,6 +23,7 @@ from dynaflow.values import to_boto
 
 __all__ = ["Stage", "open_stage"]
 
+_STREAM = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
 _LOOK_AGAIN = 0.1  # seconds
 _JITTER = 0.05  # in place of a random part of each wait, from 0 to 1: a show has no time
 
@@ -99,8 +100,9 @@ class Stage:
         keys: Sequence[str] = ("id",),
         region: str | None = None,
         ttl_attribute: str | None = None,
+        stream: bool = True,
     ) -> None:
-        """Create a table with a stream of new and old images.
+        """Create a table, with a stream of new and old images.
 
         Args:
             name: the table's.
@@ -108,6 +110,8 @@ class Stage:
             region: where; the stage's by default.
             ttl_attribute: which attribute says when an item expires. The emulator deletes nothing
                 by itself.
+            stream: False for a table that is only written to. The emulator copies a table with its
+                stream at every transaction, which makes a table with a stream slow.
         """
         database = await self._database(region)
         kinds = ("HASH", "RANGE")
@@ -119,7 +123,7 @@ class Stage:
             ],
             AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
             BillingMode="PAY_PER_REQUEST",
-            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+            **({"StreamSpecification": _STREAM} if stream else {}),
         )
         if ttl_attribute is not None:
             await database.update_time_to_live(
