@@ -91,7 +91,7 @@ def test_without_the_cli_extra_there_is_one_line_with_the_command_that_installs_
             "aioboto3 is not installed. Install it with: pip install 'dynaflow[aws]'",
         ),
         (
-            "moto.server",
+            "moto.moto_server.werkzeug_app",
             ["demo"],
             "moto is not installed. Install it with: pip install 'dynaflow[demo]'",
         ),

@@ -34,7 +34,9 @@ poller/poller poller/__init__
 __init__
 testing/records testing/clock testing/client testing/__init__
 pytest_plugin
-demo/ledger demo/services demo/shop demo/emulator demo/traffic demo/show demo/run demo/__init__
+demo/emulator demo/storm demo/stage demo/history
+demo/ledger demo/services demo/shop demo/traffic demo/show demo/run
+demo/examples/__init__ demo/__init__
 cli/_exit cli/_options cli/_output cli/_target cli/_event cli/_grammar cli/_reload
 cli/demo cli/explain cli/invoke cli/routes cli/run cli/tail cli/trigger cli/_commands cli/__init__
 __main__
@@ -89,10 +91,12 @@ LIBRARIES = {
     "aioboto3": ("sources/", "demo/"),
     "aiobotocore": ("sources/", "demo/"),
     "botocore": ("sources/", "demo/"),
+    "boto3": ("demo/stage",),
     "moto": ("demo/emulator",),
+    "werkzeug": ("demo/emulator",),
     "typer": ("cli/",),
     "watchfiles": ("cli/_reload",),
-    "rich": ("cli/", "demo/show", "demo/run"),
+    "rich": ("cli/", "demo/stage", "demo/show"),
     "pytest": ("pytest_plugin",),
     "opentelemetry": ("observers/otel",),
     "snapshot_restore_py": ("aws_lambda",),

@@ -1,1 +1,1 @@
-"""The small shop that ``dynaflow demo`` runs."""
+"""What ``dynaflow demo`` plays: a small shop, and the examples."""

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from dynaflow.demo.ledger import Write
-from dynaflow.encoding import encode
+from dynaflow.demo.stage import Stage
 
 __all__ = ["Step", "steps", "write_orders"]
 
@@ -62,29 +62,15 @@ def _life(number: int) -> list[Step]:
     ]
 
 
-async def write_orders(client: Any, table: str, note: Callable[[Write], None]) -> None:
-    """Make the writes with a DynamoDB client, and note each one that was made."""
+async def write_orders(stage: Stage, table: str, note: Callable[[Write], None]) -> None:
+    """Make the writes on a stage, and note each one that was made."""
     for step in steps():
-        key = {"id": encode(step.write.item)}
+        key = {"id": step.write.item}
         if step.attributes is None:
-            await client.delete_item(TableName=table, Key=key)
+            await stage.delete(table, key)
         elif step.write.version == 1:
-            await client.put_item(TableName=table, Item=key | _encoded(step.attributes))
+            await stage.put(table, key | dict(step.attributes))
         else:
-            await client.update_item(TableName=table, Key=key, **_update(step.attributes))
+            await stage.update(table, key, step.attributes)
         note(step.write)
         await anyio.sleep(_PAUSE)
-
-
-def _encoded(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: encode(value) for name, value in attributes.items()}
-
-
-def _update(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in attributes),
-        "ExpressionAttributeNames": {f"#{name}": name for name in attributes},
-        "ExpressionAttributeValues": {
-            f":{name}": value for name, value in _encoded(attributes).items()
-        },
-    }

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel
 
-from dynaflow import App, F, Image, Record, Router, changed, crossed
+from dynaflow import App, Depends, F, Image, Record, Router, changed, crossed
 
-__all__ = ["Order", "app", "archive", "lambda_handler", "mail"]
+__all__ = ["MailService", "Order", "app", "archive", "lambda_handler", "open_mail"]
 
 
 class Order(BaseModel):
@@ -39,8 +38,14 @@ class MailService:
         """Disconnect."""
         self.is_open = False
 
-    async def send(self, to: str, subject: str) -> None:
+    async def send(self, to: str, subject: str, *, reference: str) -> None:
         """Send a mail.
+
+        Args:
+            to: whom to.
+            subject: what the mail says.
+            reference: a text that is the same when the same mail is sent again. By it the service,
+                or whoever looks for a mail, tells a repeat from a second mail.
 
         Raises:
             ConnectionError: it is not open, or there is nobody to send to.
@@ -51,33 +56,36 @@ class MailService:
         self.sent.append((to, subject))
 
 
-mail = MailService()
-archive: dict[str, str] = {}  # stands for a bucket: key to JSON text
-
-
-@asynccontextmanager
-async def lifespan(app: App) -> AsyncIterator[None]:
-    """Keep the mail service's connections open for as long as records are processed."""
-    await mail.open()
+async def open_mail() -> AsyncIterator[MailService]:
+    """Keep the mail service's connections open for as long as the app runs."""
+    service = MailService()
+    await service.open()
     try:
-        yield
+        yield service
     finally:
-        await mail.close()
+        await service.close()
 
 
+Mail = Annotated[MailService, Depends(open_mail, scope="app")]
+archive: dict[str, str] = {}  # stands for a bucket: key to JSON text
 router = Router(table="orders")
 
 
 @router.on_modify(changed("status"), F.new.status.is_in(["paid", "shipped"]), name="notify")
-async def notify(old: Order, new: Order) -> None:
-    """Tell the customer; async, so that many orders wait for the mail service side by side."""
-    await mail.send(new.email, f"Order {new.id} was {old.status} and is {new.status} now")
+async def notify(old: Order, new: Order, record: Record, mail: Mail) -> None:
+    """Tell the customer; async, so that many orders wait for the mail service side by side.
+
+    If the service fails, the record is not done and comes again: a mail is sent at least once.
+    """
+    subject = f"Order {new.id} was {old.status} and is {new.status} now"
+    await mail.send(new.email, subject, reference=record.event_id)
 
 
 @router.on_upsert(crossed("total", above=1000), name="thank")
-async def thank(new: Order) -> None:
+async def thank(new: Order, record: Record, mail: Mail) -> None:
     """Thank the customer for an order that is or has become a big one."""
-    await mail.send(new.email, f"Thank you for order {new.id}")
+    subject = f"Thank you for order {new.id}"
+    await mail.send(new.email, subject, reference=f"{record.event_id}-thanks")
 
 
 @router.on_remove(name="file")
@@ -89,5 +97,5 @@ def file(old: Image, record: Record) -> None:
     archive[f"{old['id']}/{record.event_id}"] = old.to_json()
 
 
-app = App(router, lifespan=lifespan)
+app = App(router)
 lambda_handler = app.lambda_handler(report_batch_item_failures=True)

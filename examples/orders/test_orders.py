@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from dynaflow.demo.stage import Stage
 from dynaflow.testing import Stream, TestClient
-from examples.orders.app import app, archive, mail
+from examples.orders.app import MailService, app, archive, open_mail
+from examples.orders.demo import ShakyMail, play
 
 EVENT = Path(__file__).with_name("event.json")
 ORDER = {"id": "A-100", "email": "ada@example.org", "status": "open", "total": 20}
@@ -18,14 +20,20 @@ PAID = {**ORDER, "status": "paid"}
 
 
 @pytest.fixture
-def stream() -> Iterator[Stream]:
-    mail.sent.clear()
+def mail() -> MailService:
+    service = MailService()
+    service.is_open = True
+    return service
+
+
+@pytest.fixture
+def stream(mail: MailService) -> Iterator[Stream]:
     archive.clear()
-    with TestClient(app, keys=("id",)) as stream:
+    with TestClient(app, overrides={open_mail: lambda: mail}) as stream:
         yield stream
 
 
-def test_a_paid_order_is_told_to_its_customer(stream: Stream) -> None:
+def test_a_paid_order_is_told_to_its_customer(stream: Stream, mail: MailService) -> None:
     result = stream.modify(old=ORDER, new=PAID)
     assert result.handled_by == ["notify"]
     assert mail.sent == [("ada@example.org", "Order A-100 was open and is paid now")]
@@ -65,14 +73,22 @@ def test_a_mail_that_is_not_accepted_leaves_the_record_not_done(stream: Stream) 
     assert result.handled_by == ["notify"]  # the other order's
 
 
+def test_a_mail_that_is_sent_again_has_the_reference_of_the_first() -> None:
+    mail = ShakyMail()
+    with TestClient(app, overrides={open_mail: lambda: mail}) as stream:
+        big = stream.records.modify(ORDER, PAID | {"total": 2000})
+        for _ in range(2):
+            stream.send(big)
+    assert len(mail.refused) == 1  # the fourth
+    assert len(mail.sent) == 2  # one of notify's, one of thank's
+
+
 def test_an_event_copied_from_cloudwatch_runs_as_it_is(stream: Stream) -> None:
     result = stream.send(EVENT.read_text(encoding="utf-8"))
     assert result.failed is None
     assert sorted(result.handled_by) == ["file", "notify", "notify", "thank"]
 
 
-def test_the_mail_service_is_open_only_while_records_are_processed(stream: Stream) -> None:
-    was_open = mail.is_open
-    with TestClient(app):
-        pass
-    assert (was_open, mail.is_open) == (True, False)
+@pytest.mark.asyncio
+async def test_in_a_storm_with_failing_mails_each_status_is_told_in_order(stage: Stage) -> None:
+    assert await play(stage)
