@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from dynaflow._paths import refuse_if_left_out
 from dynaflow.errors import DynaflowError
 from dynaflow.record import EventName, Image, Record
 
@@ -14,20 +14,44 @@ __all__ = ["Change", "PartialFailure"]
 T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
 class Change(Generic[T_co]):
     """One change among those that a batch route is called with: ``changes: list[Change[Order]]``.
 
     Args:
         record: the record.
-        old: the item before the change, in the form that the handler asked for; None where the
-            event or the stream's view type has none.
+        old: the item before the change, in the form that the handler asked for; None if the record
+            has no such image.
         new: the item after the change, likewise.
     """
 
-    record: Record
-    old: T_co | None
-    new: T_co | None
+    __slots__ = ("_new", "_old", "record")
+
+    def __init__(self, record: Record, old: T_co | None = None, new: T_co | None = None) -> None:
+        self.record = record
+        self._old = old
+        self._new = new
+
+    @property
+    def old(self) -> T_co | None:
+        """The item before the change; None on INSERT.
+
+        Raises:
+            ImageMissing: the stream's view type leaves it out.
+        """
+        if self._old is None:
+            refuse_if_left_out("old", self.record, "this batch route reads")
+        return self._old
+
+    @property
+    def new(self) -> T_co | None:
+        """The item after the change; None on REMOVE.
+
+        Raises:
+            ImageMissing: the stream's view type leaves it out.
+        """
+        if self._new is None:
+            refuse_if_left_out("new", self.record, "this batch route reads")
+        return self._new
 
     @property
     def event_name(self) -> EventName:

@@ -22,7 +22,7 @@ from dynaflow import (
     Status,
     changed,
 )
-from dynaflow.errors import InvalidImage
+from dynaflow.errors import ImageMissing, InvalidImage
 from dynaflow.testing import RecordBuilder, TestClient
 from tests.support.routers import refusal
 
@@ -128,6 +128,40 @@ def test_a_change_shows_its_key_and_record_and_no_data_in_its_repr() -> None:
     assert (keys, event_name) == ({"id": "a"}, "INSERT")
     assert shown.startswith("<Change of <Record INSERT")
     assert "total" not in shown
+
+
+@pytest.mark.parametrize(
+    ("view_type", "raw", "missing"),
+    [
+        ("KEYS_ONLY", "insert", ["new"]),
+        ("KEYS_ONLY", "modify", ["old", "new"]),
+        ("NEW_IMAGE", "modify", ["old"]),
+        ("OLD_IMAGE", "modify", ["new"]),
+        ("NEW_IMAGE", "remove", ["old"]),
+        ("NEW_AND_OLD_IMAGES", "insert", []),
+        ("NEW_AND_OLD_IMAGES", "remove", []),
+    ],
+)
+def test_an_image_that_the_view_type_leaves_out_is_never_taken_for_one_that_is_not_there(
+    view_type: str, raw: str, missing: list[str]
+) -> None:
+    build = RecordBuilder(keys=("id",), view_type=view_type)
+    item = {"id": "a", "total": 1}
+    raws = {
+        "insert": lambda: build.insert(item),
+        "modify": lambda: build.modify(item, {**item, "total": 2}),
+        "remove": lambda: build.remove(item),
+    }
+
+    async def handler(changes: list[Change[Order]]) -> None:
+        for name in ("old", "new"):
+            try:
+                getattr(changes[0], name)
+            except ImageMissing as error:
+                assert view_type in str(error)
+                seen.append(name)
+
+    assert given(handler, raws[raw]()) == missing
 
 
 def test_records_come_as_they_are() -> None:

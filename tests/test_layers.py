@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 
 # One total order: a file imports only from files above it. A folder's __init__ is its last file.
 ORDER = """
-errors values encoding record change batch codec
-_paths diff _conditions filters _expiry
+errors values encoding record batch codec
+_paths diff change _conditions filters _expiry
 params context middleware observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
