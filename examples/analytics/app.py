@@ -19,7 +19,7 @@ import aioboto3
 from botocore.exceptions import ClientError
 from pydantic import AwareDatetime, BaseModel
 
-from dynaflow import App, Change, Depends, NonRetryable, Record, Router
+from dynaflow import App, Change, Depends, Record, Router
 
 __all__ = ["COUNTED", "TOTALS", "Order", "app", "effect_of", "lambda_handler", "open_client"]
 
@@ -105,12 +105,10 @@ def effect_of(changes: Iterable[Change[Order]]) -> dict[Row, Total]:
     """Return what changes add to each row: what the order is now, less what it was before.
 
     Raises:
-        NonRetryable: the stream does not say what the order was, or is.
+        ImageMissing: the stream does not carry both images.
     """
     effect: dict[Row, Total] = defaultdict(Total)
     for change in changes:
-        if change.record.view_type != "NEW_AND_OLD_IMAGES":
-            raise NonRetryable("give the table a stream of NEW_AND_OLD_IMAGES")
         for order, sign in ((change.old, -1), (change.new, 1)):
             if order is not None:
                 for row in rows_of(order):

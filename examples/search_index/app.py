@@ -18,8 +18,6 @@ from dynaflow import (
     App,
     Change,
     Depends,
-    EventName,
-    NonRetryable,
     PartialFailure,
     Record,
     Router,
@@ -82,15 +80,13 @@ def lines_of(change: Change[Product]) -> tuple[dict[str, Any], dict[str, Any]]:
     a document that no search finds, so that a late repeat of an older change cannot bring it back.
 
     Raises:
-        NonRetryable: the stream does not say what the product is.
+        ImageMissing: the stream does not carry new images.
     """
     document: dict[str, Any]
-    if change.new is not None:
-        document = change.new.model_dump(mode="json", exclude={"id"})
-    elif change.event_name is EventName.REMOVE:
+    if change.new is None:
         document = {"deleted_at": datetime.now(timezone.utc).isoformat()}
     else:
-        raise NonRetryable("give the table a stream of NEW_IMAGE or NEW_AND_OLD_IMAGES")
+        document = change.new.model_dump(mode="json", exclude={"id"})
     document["position"] = position_of(change.record)
     action = {"_id": change.keys["id"], "retry_on_conflict": 3}
     script = {"id": "newest", "params": {"document": document}}
