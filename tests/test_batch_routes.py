@@ -348,6 +348,23 @@ async def test_where_the_passed_record_fails_those_before_it_are_not_done() -> N
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("last", ["put", "unmatched"])
+async def test_a_record_above_a_failure_that_stops_all_keeps_none_before_it_from_its_turn(
+    last: str,
+) -> None:
+    raws = [put(item, step, step=step) for step, item in enumerate("abxa")]
+    del raws[2]["dynamodb"]["Keys"]
+    if last == "unmatched":
+        raws[3]["dynamodb"]["NewImage"]["v"] = {"N": "99"}
+    calls = Calls()
+    app = app_of(calls, None, latest_only=True, when=F.new.v != 99)
+    records = decode_records(raws, BUILD.stream_arn)
+    result = await app.process(Batch(records))
+    assert calls.steps == [[0, 1] if last == "put" else [1]]
+    assert result.failed is records[2]
+
+
+@pytest.mark.anyio
 async def test_an_unmatched_record_behind_an_unreadable_one_of_its_item_comes_again() -> None:
     raws = [BUILD.insert({"id": "a", "step": 0}), BUILD.remove({"id": "a", "step": 0})]
     raws[0]["eventName"] = "RENAME"

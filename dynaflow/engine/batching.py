@@ -44,7 +44,7 @@ class BatchRoutes:
             return 0 if desk.is_running(lane) else lane.cursor
 
         with desk.lock:
-            self._chunks.refresh(ready)
+            self._chunks.refresh(ready, desk.gate.barrier)
             for lane in desk.lanes:
                 desk.settle(lane)
 

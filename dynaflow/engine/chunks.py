@@ -117,7 +117,7 @@ class Chunks:
         """The batch routes that take a record, in order of registration."""
         return tuple(self._waiting)
 
-    def refresh(self, ready: Callable[[Lane], int]) -> None:
+    def refresh(self, ready: Callable[[Lane], int], barrier: float) -> None:
         """Look anew at which records are ready.
 
         Records that ``latest_only`` leaves out, and whose successor the route does not take, are
@@ -125,13 +125,14 @@ class Chunks:
 
         Args:
             ready: returns how many of a lane's jobs, from the first, may be taken.
+            barrier: nothing at or above this position starts.
         """
         for route, waiting in self._waiting.items():
             members = [member for member in waiting if not member.taken]
             self._waiting[route] = members
             found = [member for member in members if member.at < ready(member.lane)]
             if _batching(route).latest_only:
-                found = sorted(_latest(route, found, ready), key=_lowest)
+                found = sorted(_latest(route, found, ready, barrier), key=_lowest)
             self._ready[route] = deque(found)
 
     def next(self, is_open: Callable[[Record], bool]) -> Chunk | None:
@@ -153,13 +154,18 @@ class Chunks:
 
 
 def _latest(
-    route: CompiledRoute, members: Sequence[Member], ready: Callable[[Lane], int]
+    route: CompiledRoute, members: Sequence[Member], ready: Callable[[Lane], int], barrier: float
 ) -> Iterator[Member]:
-    """Yield the members that are the last ready record of their item, with those before them."""
+    """Yield the members that are the last ready record of their item, with those before them.
+
+    A record that may not start supersedes nothing: the ones before it would wait for it in vain.
+    """
+    members = [member for member in members if member.record.position < barrier]
     last: dict[tuple[int, Hashable], int] = {}  # of lane and item
     for lane in {id(member.lane): member.lane for member in members}.values():
         for at, job in enumerate(lane.jobs[: ready(lane)]):
-            last[id(lane), job.item] = at
+            if job.record.position < barrier or route not in job.batch_routes:
+                last[id(lane), job.item] = at
     superseded: dict[tuple[int, Hashable], list[Member]] = {}
     for member in members:
         item = (id(member.lane), member.job.item)
