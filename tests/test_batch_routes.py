@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -259,6 +260,77 @@ async def test_under_the_policy_stop_no_call_starts_above_a_failure() -> None:
     result = await app.process(batch_of("abcdef"))
     assert calls.steps == [[0, 1]]
     assert steps(result.not_done) == [1, 2, 3, 4, 5]
+
+
+@dataclass
+class Numbered:
+    """A model whose validation fails where the item says so."""
+
+    id: str
+    step: int
+    raises: str = ""
+
+    def __post_init__(self) -> None:
+        errors = {"interrupt": KeyboardInterrupt, "memory": MemoryError, "value": ValueError}
+        if self.raises:
+            raise errors[self.raises]
+
+
+def batch_with_invalid(step: int, raises: str) -> Batch:
+    raws = [BUILD.insert({"id": str(n), "step": n}) for n in range(4)]
+    raws[step]["dynamodb"]["NewImage"]["raises"] = {"S": raises}
+    return Batch(decode_records(raws, BUILD.stream_arn))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("policy", "called", "left"), [("stop", [0], [1, 2, 3]), ("stop_item", [0, 2, 3], [1])]
+)
+async def test_under_the_policy_stop_an_invalid_image_keeps_the_rest_of_its_call_from_starting(
+    policy: Any, called: list[int], left: list[int]
+) -> None:
+    seen: list[int] = []
+
+    async def batch(changes: list[Change[Numbered]]) -> None:
+        seen.extend(change.new.step for change in changes if change.new)
+
+    result = await app_of(batch, None, failure_policy=policy).process(
+        batch_with_invalid(1, "value")
+    )
+    assert seen == called
+    assert steps(result.not_done) == left
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("raises", "error"), [("interrupt", KeyboardInterrupt), ("memory", MemoryError)]
+)
+async def test_an_interrupt_or_no_memory_in_a_model_starts_no_call(
+    raises: str, error: type[BaseException]
+) -> None:
+    seen: list[int] = []
+
+    async def batch(changes: list[Change[Numbered]]) -> None:
+        seen.extend(change.new.step for change in changes if change.new)
+
+    with pytest.raises(error):
+        await app_of(batch, None).process(batch_with_invalid(1, raises))
+    assert seen == []
+
+
+@pytest.mark.anyio
+async def test_an_interrupt_in_a_model_cuts_off_what_runs_beside_batch_routes() -> None:
+    async def own(new: Image) -> None:
+        await anyio.sleep(99 if new["step"] == 1 else 0)
+
+    async def batch(changes: list[Change[Numbered]]) -> None:
+        """Is not called."""
+
+    batch_ = batch_with_invalid(0, "interrupt")
+    began = anyio.current_time()
+    with pytest.raises(KeyboardInterrupt):
+        await app_of(batch, own).process(Batch(batch_.records, batch_.source_arn, in_seconds(100)))
+    assert anyio.current_time() - began < 50
 
 
 @pytest.mark.anyio

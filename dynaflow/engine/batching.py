@@ -59,11 +59,11 @@ class BatchRoutes:
     def begin(self, chunk: Chunk) -> Call | None:
         """Note that a call begins, and return it; None if there is nothing to call.
 
-        Records whose images are not what the handler wants have failed, and later ones of their
-        lanes take no part.
+        Records whose images are not what the handler wants have failed; later ones of their lanes
+        take no part, nor does what such a failure keeps from starting.
         """
         changes = self._sort_out(chunk)
-        if not chunk.members or not self._desk.start(chunk):
+        if not chunk.members or self._desk.gate.stopped or not self._desk.start(chunk):
             return None
         records = tuple(member.record for member in chunk.members)
         batch = self._desk.batch
@@ -126,7 +126,7 @@ class BatchRoutes:
         """Return what the handler gets for each record; leave out those that cannot be had."""
         route, changes, members = chunk.route, list[Change[Any]](), list[Member]()
         for member in chunk.members:
-            if member.is_behind_a_failure:
+            if member.is_behind_a_failure or self._desk.gate.bars(member.record):
                 continue
             try:
                 if route.prepare is not None:

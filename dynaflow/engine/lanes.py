@@ -136,8 +136,12 @@ class Gate:
         """Return the seconds until lanes start nothing more; None if there is no deadline."""
         return None if self._deadline is None else self._deadline.remaining() - self._lanes_close
 
+    def bars(self, record: Record) -> bool:
+        """Return True if a failure keeps this record from starting, however much time is left."""
+        return self.stopped or record.position >= self.barrier
+
     def _is_open(self, record: Record, closes: float) -> bool:
-        if self.stopped or record.position >= self.barrier:
+        if self.bars(record):
             return False
         if self._deadline is not None and self._deadline.remaining() <= closes:
             return False

@@ -204,6 +204,7 @@ class _Crew:
         if call is not None:
             process = chunk.route.process(call) if pending is None else pending
             await self._finish(process, routes, chunk)
+        self._heed_interrupt()  # of a model's validator, which is asked before the call
 
     async def _await_lost_call(self, lane: Lane) -> None:
         """Let a held lane start once the lost call on its item is back, if that is in time."""
@@ -358,12 +359,16 @@ class _Crew:
                 desk.cut_off(running)
                 raise
             desk.failed(running, error)
-            if isinstance(self._work.fatal, KeyboardInterrupt):
-                self._scope.cancel()
+            self._heed_interrupt()
             if _is_cancelled():  # and the handler made another error of it
                 await checkpoint()
         else:
             desk.succeeded(running)
+
+    def _heed_interrupt(self) -> None:
+        """Cut off what runs if a handler's KeyboardInterrupt is to end the batch."""
+        if isinstance(self._work.fatal, KeyboardInterrupt):
+            self._scope.cancel()
 
     async def _absorb_stray_cancellation(self, task: Any) -> None:
         """Take back a cancellation that a handler asked for itself, so that the next is not hit."""
