@@ -10,7 +10,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from dynaflow._binding import Convert, Reader, fields_of, image_converter, is_model
 from dynaflow._signature import annotation_of, handler_name, parameters_of, shown, without_none
@@ -24,6 +24,7 @@ __all__ = ["Prepare", "batch_reader", "build_prepare", "change_type", "changed_f
 
 Prepare: TypeAlias = Callable[[Record], Change[Any]]
 
+_T = TypeVar("_T")
 _LISTS = (list, Sequence, Collection, Iterable)
 _EMPTY = inspect.Parameter.empty
 
@@ -101,11 +102,18 @@ def _element(handler: Callable[..., Any], name: str, expected: type) -> Any:
 
 
 def _read_changes(context: HandlerContext) -> list[Change[Any]]:
-    return list(context.changes)
+    return _noted(list(context.changes), context)
 
 
 def _read_records(context: HandlerContext) -> list[Record]:
-    return list(context.records)
+    return _noted(list(context.records), context)
+
+
+def _noted(given: list[_T], context: HandlerContext) -> list[_T]:
+    """Return the list; what becomes of it in the handler says whether positions in it are clear."""
+    if context.given is not None:
+        context.given[:] = (given,)
+    return given
 
 
 def _prepare(old: Convert, new: Convert, record: Record) -> Change[Any]:

@@ -71,8 +71,8 @@ class PartialFailure(DynaflowError):
     """A batch route raises it to say which of its changes are not done; the others are.
 
     Args:
-        failed: who is not done: positions in the list that the handler was given, or the changes or
-            records themselves. At least one.
+        failed: who is not done: the changes or records themselves, or their positions in the list
+            that the handler was given and has left as it was. At least one.
         reason: what happened to them, for the log; never item data.
 
     Raises:

@@ -24,6 +24,7 @@ class HandlerContext:
         lambda_context: Lambda's context object; None outside of Lambda.
         members: the records of a batch route's call; empty for a call with one record.
         changes: what such a route's handler is given, if it asks for changes.
+        given: holds the list that it was called with last; None for a call with one record.
     """
 
     record: Record
@@ -33,6 +34,7 @@ class HandlerContext:
     lambda_context: Any = None
     members: tuple[Record, ...] = field(default=(), repr=False)
     changes: tuple[Change[Any], ...] = field(default=(), repr=False)
+    given: list[list[Any]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def records(self) -> tuple[Record, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -228,7 +229,7 @@ async def test_members_are_named_by_position_by_record_or_by_change(form: str) -
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("named", [7, -1, "b", None])
+@pytest.mark.parametrize("named", [7, -1, "b", None, True])
 async def test_a_partial_failure_that_names_a_stranger_fails_the_whole_call(named: Any) -> None:
     async def batch(records: list[Record]) -> None:
         raise PartialFailure([named])
@@ -238,6 +239,66 @@ async def test_a_partial_failure_that_names_a_stranger_fails_the_whole_call(name
     assert "batch raised PartialFailure for a change that is not of its call" in str(
         result.errors[0]
     )
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("takes", ["records", "changes"])
+async def test_positions_in_a_list_that_the_handler_has_changed_fail_the_whole_call(
+    takes: str,
+) -> None:
+    async def of_records(records: list[Record]) -> None:
+        del records[0]
+        raise PartialFailure([0])  # the second one, for the handler
+
+    async def of_changes(changes: list[Change[Image]]) -> None:
+        changes.reverse()
+        raise PartialFailure([0])
+
+    handler = of_records if takes == "records" else of_changes
+    result = await app_of(handler, None).process(batch_of("abc"))
+    assert steps(result.not_done) == [0, 1, 2]
+
+
+@pytest.mark.anyio
+async def test_records_of_a_list_that_the_handler_has_changed_are_still_named() -> None:
+    async def batch(records: list[Record]) -> None:
+        records.reverse()
+        raise PartialFailure([records.pop()])
+
+    result = await app_of(batch, None).process(batch_of("abc"))
+    assert steps(result.not_done) == [0]
+
+
+@pytest.mark.anyio
+async def test_what_an_earlier_attempt_has_done_to_its_list_does_not_matter() -> None:
+    async def twice(call: Call, call_next: Process) -> None:
+        with contextlib.suppress(ZeroDivisionError):
+            await call_next(call)
+        await call_next(call)
+
+    lengths: list[int] = []
+
+    async def batch(records: list[Record]) -> None:
+        lengths.append(len(records))
+        if len(lengths) == 1:
+            records.clear()
+            raise ZeroDivisionError
+        raise PartialFailure([1])
+
+    result = await app_of(batch, None, middleware=[twice]).process(batch_of("abc"))
+    assert lengths == [3, 3]
+    assert steps(result.not_done) == [1]
+
+
+@pytest.mark.anyio
+async def test_a_partial_failure_that_has_lost_its_names_fails_the_whole_call() -> None:
+    async def batch(records: list[Record]) -> None:
+        error = PartialFailure([0])
+        error.failed = ()
+        raise error
+
+    result = await app_of(batch, None).process(batch_of("abc"))
+    assert steps(result.not_done) == [0, 1, 2]
 
 
 def test_a_partial_failure_names_somebody() -> None:

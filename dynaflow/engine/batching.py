@@ -74,6 +74,7 @@ class BatchRoutes:
             lambda_context=batch.invocation,
             members=records,
             changes=tuple(changes),
+            given=chunk.given,
         )
         return Call(context, chunk.keys)
 
@@ -100,11 +101,11 @@ class BatchRoutes:
             self._end(chunk, chunk.outcomes(Status.FAILED, error))
             return
         failed = _named_by(error, chunk)
-        if failed is None:
+        if not failed:
             misnamed = ValueError(
                 f"{chunk.route.name} raised PartialFailure for a change that is not of its call, "
-                "so all of them count as failed. Name positions in the list that the handler was "
-                "given, or its changes or records."
+                "or for a position in a list that it has changed, so all of them count as failed. "
+                "Name the changes or records themselves, or their positions in the list as given."
             )
             misnamed.__cause__ = error
             self._end(chunk, chunk.outcomes(Status.FAILED, misnamed))
@@ -169,20 +170,29 @@ class BatchRoutes:
 
 
 def _named_by(error: PartialFailure, chunk: Chunk) -> set[Member] | None:
-    """Return the members that a PartialFailure names; None if it names what is not there."""
+    """Return the members that a PartialFailure names; None if that is not clear."""
     members = chunk.members
     by_record = {id(member.record): member for member in members}
+    positions = range(len(members)) if _is_as_given(chunk) else range(0)
     named: set[Member] = set()
     for failed in error.failed:
-        if isinstance(failed, int) and 0 <= failed < len(members):
-            named.add(members[failed])
-            continue
         record = failed.record if isinstance(failed, Change) else failed
-        member = by_record.get(id(record)) if isinstance(record, Record) else None
-        if member is None:
+        if type(failed) is int and failed in positions:  # no bool: it would be position 0 or 1
+            named.add(members[failed])
+        elif isinstance(record, Record) and id(record) in by_record:
+            named.add(by_record[id(record)])
+        else:
             return None
-        named.add(member)
     return named
+
+
+def _is_as_given(chunk: Chunk) -> bool:
+    """Return True if the handler has left its list as it was, so that positions in it are clear."""
+    given = chunk.given[0] if chunk.given else [member.record for member in chunk.members]
+    records = [one.record if isinstance(one, Change) else one for one in given]
+    return len(records) == len(chunk.members) and all(
+        record is member.record for record, member in zip(records, chunk.members, strict=True)
+    )
 
 
 def _judged(chunk: Chunk, failed: set[Member], error: BaseException) -> Iterable[Outcome]:

@@ -66,15 +66,16 @@ class Member:
 class Chunk:
     """The records of one call of a batch route, in stream order.
 
-    ``started`` is when the call began, ``pending`` an awaitable that it returned in a thread and
-    that a loop has to await.
+    ``started`` is when the call began, ``given`` holds the list that its handler was called with
+    last; ``pending`` is an awaitable that it returned in a thread and that a loop has to await.
     """
 
-    __slots__ = ("members", "pending", "route", "started")
+    __slots__ = ("given", "members", "pending", "route", "started")
 
     def __init__(self, route: CompiledRoute, members: Sequence[Member]) -> None:
         self.route = route
         self.members = list(members)
+        self.given: list[list[Any]] = []
         self.pending: Awaitable[Any] | None = None
         self.started = 0.0
 
