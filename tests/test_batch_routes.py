@@ -613,6 +613,85 @@ def test_in_threads_a_hanging_call_is_lost_with_the_items_that_it_works_on() -> 
     assert calls.steps == [[0, 1], [2, 3], [0, 1], [2, 3]]
 
 
+class Impatient:
+    """Sync handlers in threads that a middleware gives up on; notes where two of an item meet."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.running: list[str] = []
+        self.met: list[str] = []
+        self.called: list[tuple[str, list[int]]] = []
+
+    async def __call__(self, call: Call, call_next: Process) -> None:
+        with anyio.move_on_after(0.01):
+            await call_next(call)
+
+    def waits(self, records: list[Record], context: HandlerContext) -> None:
+        self._note(context)
+        items = [str(record.keys["id"]) for record in records]
+        self.running += items
+        self.release.wait(20)
+        for item in items:
+            self.running.remove(item)
+
+    def waits_alone(self, record: Record, context: HandlerContext) -> None:
+        self.waits([record], context)
+
+    async def looks(self, records: list[Record], context: HandlerContext) -> None:
+        self._note(context)
+        self.met += [r.keys["id"] for r in records if r.keys["id"] in self.running]
+
+    def _note(self, context: HandlerContext) -> None:
+        self.called.append((context.route, steps(context.records)))
+
+    async def process(self, app: App, batch: Batch) -> BatchResult:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._release_later)
+            return await app.process(batch)
+        raise AssertionError("unreachable")
+
+    async def _release_later(self) -> None:
+        for _ in range(15):
+            await anyio.sleep(0.01)
+        self.release.set()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_batch_call_waits_for_lost_calls_of_its_records_own_routes(backend: str) -> None:
+    handlers = Impatient()
+    lone, router = Router(middleware=[handlers]), Router()
+    lone.add_route(["INSERT"], handlers.waits_alone, F.new.id != "c", name="own")
+    router.on_batch(name="batch")(handlers.looks)
+    result = anyio.run(handlers.process, App(lone, router), batch_of("abc"), backend=backend)
+    assert handlers.met == []
+    assert result.failed is None
+    assert next(numbers for name, numbers in handlers.called if name == "batch") == [2]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_batch_call_waits_for_lost_calls_of_batch_routes(backend: str) -> None:
+    handlers = Impatient()
+    first, router = Router(middleware=[handlers]), Router()
+    first.on_batch(name="first", max_items=1)(handlers.waits)
+    router.on_batch(name="second", max_items=1)(handlers.looks)
+    result = anyio.run(handlers.process, App(first, router), batch_of("aba"), backend=backend)
+    assert handlers.met == []
+    assert result.failed is None
+    assert handlers.called[:2] == [("first", [0]), ("first", [1])]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_lost_call_that_does_not_come_back_costs_its_items_only(backend: str) -> None:
+    handlers = Impatient()
+    lone, router = Router(middleware=[handlers]), Router()
+    lone.add_route(["INSERT"], handlers.waits_alone, F.new.id == "b", name="own")
+    router.on_batch(name="batch")(handlers.looks)
+    batch = batch_of("abc", deadline=Deadline.after(0.4))
+    result = anyio.run(App(lone, router).process, batch, backend=backend)
+    handlers.release.set()
+    assert steps(result.not_done) == [1]
+
+
 # Threads, loops, and what is no Exception.
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Hashable, Iterable
 from typing import Any
 
 from dynaflow._table import CompiledRoute
@@ -41,12 +41,21 @@ class BatchRoutes:
         desk = self._desk
 
         def ready(lane: Lane) -> int:
-            return 0 if desk.is_running(lane) else lane.cursor
+            return 0 if desk.is_running(lane) or lane.key in desk.lost else lane.cursor
 
         with desk.lock:
             self._chunks.refresh(ready, desk.gate.barrier)
             for lane in desk.lanes:
                 desk.settle(lane)
+
+    def first_held(self) -> Hashable | None:
+        """Return a lane with records that may start once a lost call on it is back, or None."""
+        desk = self._desk
+        with desk.lock:
+            for member in self._chunks.left:
+                if member.lane.key in desk.lost and desk.gate.is_open_to_batches(member.record):
+                    return member.lane.key
+        return None
 
     def next(self) -> Chunk | None:
         """Take the chunk whose turn it is; None if none may start."""

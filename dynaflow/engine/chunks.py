@@ -118,6 +118,12 @@ class Chunks:
         """The batch routes that take a record, in order of registration."""
         return tuple(self._waiting)
 
+    @property
+    def left(self) -> Iterator[Member]:
+        """What no call has taken yet, and no failure holds back."""
+        for members in self._waiting.values():
+            yield from (m for m in members if not (m.taken or m.is_behind_a_failure))
+
     def refresh(self, ready: Callable[[Lane], int], barrier: float) -> None:
         """Look anew at which records are ready.
 

@@ -140,6 +140,10 @@ class Gate:
         """Return True if a failure keeps this record from starting, however much time is left."""
         return self.stopped or record.position >= self.barrier
 
+    def seconds_open_to_batches(self) -> float | None:
+        """Return the seconds until batch routes start nothing more; None if they always may."""
+        return None if self._deadline is None else self._deadline.remaining() - 2 * self._margin
+
     def _is_open(self, record: Record, closes: float) -> bool:
         if self.bars(record):
             return False

@@ -179,8 +179,13 @@ class _Crew:
             routes.refresh()
             await self._run_chunks(routes)
             if is_last_round:
-                return
+                break
             await self._worker_ended.wait()
+        while (lane := routes.first_held()) is not None:
+            with anyio.move_on_after(self._work.gate.seconds_open_to_batches()):
+                await until_back(self._work.lost, lane)
+            routes.refresh()
+            await self._run_chunks(routes)
 
     async def _run_chunks(self, routes: BatchRoutes) -> None:
         own_task, slots = asyncio_task(), self._runner.slots
@@ -204,6 +209,8 @@ class _Crew:
         if call is not None:
             process = chunk.route.process(call) if pending is None else pending
             await self._finish(process, routes, chunk)
+            if any(lane in self._work.lost for lane in chunk.keys):  # a middleware gave up on it
+                routes.refresh()
         self._heed_interrupt()  # of a model's validator, which is asked before the call
 
     async def _await_lost_call(self, lane: Lane) -> None:
