@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -578,6 +579,58 @@ def test_in_threads_a_call_that_hangs_takes_no_turn_from_batch_routes_over_the_o
     release.set()
     assert calls.steps == [[2, 3]]
     assert steps(result.not_done) == [0, 1]
+
+
+def test_no_batch_call_meets_a_call_that_a_thread_has_begun_and_handed_over() -> None:
+    events: list[str] = []
+    handed_over, ended = threading.Event(), threading.Event()
+
+    async def rest() -> None:
+        events.append("own 1 ends")
+
+    def own(new: Image) -> Any:
+        step = int(new["step"])
+        if step == 1:
+            events.append("own 1 begins")
+            handed_over.wait(20)
+            return rest()
+        if step == 2:
+            ended.wait(0.6)  # long enough for another look at what is ready
+        return None
+
+    def batch(records: list[Record]) -> None:
+        events.append(f"batch {steps(tuple(records))}")
+        handed_over.set()
+
+    app = app_of(batch, own, max_items=1)
+    run(app, batch_of("aabc", deadline=Deadline.after(1.2)))
+    assert "batch [0]" not in itertools.takewhile(lambda event: event != "own 1 ends", events)
+
+
+@pytest.mark.anyio
+async def test_a_clock_that_goes_slow_lets_no_lane_start_beside_its_batch_call() -> None:
+    running: set[str] = set()
+
+    async def busy(items: set[str], seconds: float) -> None:
+        assert not running & items
+        running.update(items)
+        await anyio.sleep(seconds)
+        running.difference_update(items)
+
+    async def own(new: Image) -> None:
+        await busy({new["id"]}, 1)
+
+    async def batch(records: list[Record]) -> None:
+        await busy({record.keys["id"] for record in records}, 3)
+
+    slow = Deadline(anyio.current_time() / 3 + 4, lambda: anyio.current_time() / 3)
+    router = Router()
+    router.on_insert(name="own")(own)
+    router.on_batch(name="batch", when=F.new.step != 1)(batch)
+    result = await App(router, concurrency=2).process(
+        batch_of("abcabcabcabc", deadline=slow), shared=True
+    )
+    assert result.errors == []
 
 
 @pytest.mark.anyio

@@ -37,13 +37,17 @@ class BatchRoutes:
         return self._handed_over is None and all(route.is_sync for route in self._chunks.routes)
 
     def refresh(self) -> None:
-        """Look anew at which records are ready: those of lanes in which no call is running."""
+        """Look anew at which records are ready: those of lanes in which no record has begun.
+
+        From now on none begins.
+        """
         desk = self._desk
 
         def ready(lane: Lane) -> int:
-            return 0 if desk.is_running(lane) or lane.key in desk.lost else lane.cursor
+            return 0 if lane.begun or lane.key in desk.lost else lane.cursor
 
         with desk.lock:
+            desk.gate.close_to_lanes()
             self._chunks.refresh(ready, desk.gate.barrier)
             for lane in desk.lanes:
                 desk.settle(lane)

@@ -109,10 +109,6 @@ class Desk:
         with self.lock:
             return self._leave(running)
 
-    def is_running(self, running: Running) -> bool:
-        """Return True if such a call is running."""
-        return running in self._running
-
     def enter(self, outcome: Outcome) -> None:
         """Enter what became of a record without a call."""
         with self.lock:

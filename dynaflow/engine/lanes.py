@@ -136,6 +136,10 @@ class Gate:
         """Return the seconds until lanes start nothing more; None if there is no deadline."""
         return None if self._deadline is None else self._deadline.remaining() - self._lanes_close
 
+    def close_to_lanes(self) -> None:
+        """Let lanes start nothing more, even if their clock says that there is time."""
+        self._lanes_close = math.inf
+
     def bars(self, record: Record) -> bool:
         """Return True if a failure keeps this record from starting, however much time is left."""
         return self.stopped or record.position >= self.barrier

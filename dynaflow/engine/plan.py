@@ -67,10 +67,21 @@ class Lane:
     included; ``broken`` the first one that a batch route failed, infinite if there is none;
     ``ticket`` counts how often the lane changed hands; ``pending`` is an awaitable that the next
     job's route returned in a thread and that a loop has to await; ``started`` is when the running
-    call began.
+    call began; ``begun`` is True from before the next job may start until it has ended, also while
+    none of its calls runs: batch routes then keep off the lane.
     """
 
-    __slots__ = ("broken", "cursor", "jobs", "key", "pending", "settled", "started", "ticket")
+    __slots__ = (
+        "begun",
+        "broken",
+        "cursor",
+        "jobs",
+        "key",
+        "pending",
+        "settled",
+        "started",
+        "ticket",
+    )
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
@@ -79,6 +90,7 @@ class Lane:
         self.settled = 0
         self.broken = math.inf
         self.ticket = 0
+        self.begun = False
         self.pending: Awaitable[Any] | None = None
         self.started = 0.0
 

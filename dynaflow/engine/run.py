@@ -335,8 +335,7 @@ class _Crew:
     async def _run_job(self, lane: Lane) -> bool:
         """Run the record whose turn it is in a lane; return whether the lane goes on."""
         work, job = self._work, lane.next_job
-        begun = lane.pending is not None  # in a thread, which handed it over
-        if work.closed or not (begun or work.gate.is_open(job.record)):
+        if not work.begin_job(lane):
             return False
         while job.at < len(job.routes):
             if lane.key in work.lost:  # a middleware gave up on a thread that still works

@@ -199,10 +199,8 @@ def _drain_batch_routes(routes: BatchRoutes) -> None:
 
 
 def _run_lane(work: Work, lane: Lane) -> None:
-    while lane.remaining and not work.closed:
+    while lane.remaining and work.begin_job(lane):
         job = lane.next_job
-        if not work.gate.is_open(job.record):
-            return
         while job.at < len(job.routes):
             if not _run_route(work, lane):
                 return

@@ -112,6 +112,15 @@ class Work(Desk):
             while (lane := self.in_threads.take(lowest=True)) is not None:
                 self.on_loop.add(lane)
 
+    def begin_job(self, lane: Lane) -> bool:
+        """Note that the lane's next record begins; return False if it may not."""
+        with self.lock:  # before the gate is asked: see BatchRoutes.refresh
+            is_known = lane.pending is not None  # it began in a thread, which handed it over
+            lane.begun = True
+        if self.closed or not (is_known or self.gate.is_open(lane.next_job.record)):
+            lane.begun = False
+        return lane.begun
+
     def begin(self, lane: Lane) -> Call | None:
         """Note that the lane's next route is called now; return the call, or None if too late."""
         if not self.start(lane):
@@ -149,6 +158,7 @@ class Work(Desk):
         """Settle a record whose routes have all been tried; return True if it has not failed."""
         job = lane.next_job
         with self.lock:
+            lane.begun = False
             if self.closed:
                 return False
             if job.doomed:
