@@ -118,8 +118,9 @@ def _run_waiting(work: Work, threads: Threads, workers: int) -> None:
 def _share_out(work: Work, threads: Threads, workers: int) -> None:
     """Let several threads drain the lanes; close the work if the deadline comes first."""
     team, gate = _Team(threads), work.gate
+    workers = min(threads.size, workers)
     try:
-        for number in range(min(threads.size, workers, work.in_threads.waiting)):
+        for number in range(min(workers, work.in_threads.waiting)):
             team.start(partial(drain, work, lowest=number % 2 == 0))
         if work.batch_routes is not None and work.batch_routes.is_sync:
             team.wait(gate.seconds_open)
