@@ -829,6 +829,48 @@ async def test_concurrency_bounds_batch_calls_too() -> None:
     assert peak == 1
 
 
+def test_no_more_threads_than_the_app_has_run_batch_routes_beside_lanes() -> None:
+    release = threading.Event()
+    running: list[int] = []
+    peak: list[int] = []
+
+    def busy(step: int) -> None:
+        running.append(step)
+        peak.append(len(running))
+        if step == 1:
+            release.wait(20)
+        running.remove(step)
+
+    def own(new: Image) -> None:
+        busy(int(new["step"]))
+
+    def batch(records: list[Record]) -> None:
+        busy(9)
+
+    run(app_of(batch, own, threads=1), batch_of("abc", deadline=Deadline.after(0.4)))
+    release.set()
+    assert max(peak) == 1
+
+
+@pytest.mark.anyio
+async def test_a_batch_that_is_done_waits_for_no_slot() -> None:
+    ended: dict[int, float] = {}
+
+    async def batch(records: list[Record]) -> None:
+        await anyio.sleep(99 if len(records) == 2 else 1)
+
+    app = app_of(batch, None, concurrency=1)
+
+    async def process(size: int) -> None:
+        await app.process(batch_of("abc"[:size]))
+        ended[size] = anyio.current_time()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(process, 3)
+        group.start_soon(process, 2)
+    assert ended[2] - ended[3] == pytest.approx(99)
+
+
 def test_a_failed_call_is_one_log_line_whatever_its_size(caplog: pytest.LogCaptureFixture) -> None:
     def batch(records: list[Record]) -> None:
         raise ValueError("no")

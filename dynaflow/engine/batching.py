@@ -61,6 +61,11 @@ class BatchRoutes:
                     return member.lane.key
         return None
 
+    @property
+    def has_ready(self) -> bool:
+        """True if there may be a next chunk."""
+        return self._handed_over is not None or self._chunks.has_ready
+
     def next(self) -> Chunk | None:
         """Take the chunk whose turn it is; None if none may start."""
         chunk, self._handed_over = self._handed_over, None

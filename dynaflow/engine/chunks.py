@@ -119,6 +119,11 @@ class Chunks:
         return tuple(self._waiting)
 
     @property
+    def has_ready(self) -> bool:
+        """True if a record was ready at the last look and has not been taken."""
+        return any(self._ready.values())
+
+    @property
     def left(self) -> Iterator[Member]:
         """What no call has taken yet, and no failure holds back."""
         for members in self._waiting.values():

@@ -189,7 +189,7 @@ class _Crew:
 
     async def _run_chunks(self, routes: BatchRoutes) -> None:
         own_task, slots = asyncio_task(), self._runner.slots
-        while True:
+        while routes.has_ready:  # else it would wait for a slot that it does not need
             await slots.acquire(self)
             try:
                 chunk = routes.next()
