@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -326,13 +326,15 @@ async def test_under_the_policy_stop_no_call_starts_above_a_failure() -> None:
 
 @dataclass
 class Numbered:
-    """A model whose validation fails where the item says so."""
+    """A model whose validation fails where the item says so; ``made`` notes all steps."""
 
     id: str
     step: int
     raises: str = ""
+    made: ClassVar[list[int]] = []
 
     def __post_init__(self) -> None:
+        self.made.append(self.step)
         errors = {"interrupt": KeyboardInterrupt, "memory": MemoryError, "value": ValueError}
         if self.raises:
             raise errors[self.raises]
@@ -792,6 +794,20 @@ def test_what_a_sync_batch_route_returns_to_be_awaited_is_awaited(threads: int) 
     app = app_of(batch, None, threads=threads, max_items=2)
     result = run(app, batch_of("abcd"))
     assert calls.steps == [[0, 1], [2, 3]]
+    assert steps(result.not_done) == [1]
+
+
+def test_images_are_made_once_for_a_call_that_is_handed_over() -> None:
+    Numbered.made.clear()
+
+    async def rest() -> None:
+        raise PartialFailure([1])
+
+    def batch(changes: list[Change[Numbered]]) -> Any:
+        return rest()
+
+    result = run(app_of(batch, None), batch_of("abc"))
+    assert Numbered.made == [0, 1, 2]
     assert steps(result.not_done) == [1]
 
 

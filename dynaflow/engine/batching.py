@@ -96,6 +96,14 @@ class BatchRoutes:
         )
         return Call(context, chunk.keys)
 
+    def resume(self, chunk: Chunk) -> Awaitable[object] | None:
+        """Return what a call that a thread has handed over awaits; None if it is too late."""
+        if not self._desk.start(chunk):
+            chunk.drop_pending()
+            return None
+        pending, chunk.pending = chunk.pending, None
+        return pending
+
     def hand_over(self, chunk: Chunk, pending: Awaitable[object]) -> None:
         """Give a chunk to the loop, because its sync route returned something to await."""
         chunk.route.is_sync = False

@@ -204,10 +204,13 @@ class _Crew:
             await checkpoint()
 
     async def _run_chunk(self, routes: BatchRoutes, chunk: Chunk) -> None:
-        pending, chunk.pending = chunk.pending, None
-        call = routes.begin(chunk)
-        if call is not None:
-            process = chunk.route.process(call) if pending is None else pending
+        process: Awaitable[object] | None
+        if chunk.pending is None:
+            call = routes.begin(chunk)
+            process = None if call is None else chunk.route.process(call)
+        else:
+            process = routes.resume(chunk)
+        if process is not None:
             await self._finish(process, routes, chunk)
             if any(lane in self._work.lost for lane in chunk.keys):  # a middleware gave up on it
                 routes.refresh()
