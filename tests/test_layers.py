@@ -205,10 +205,12 @@ HEAVY = (
         "import dynaflow",
         "import dynaflow.pytest_plugin",
         "import dynaflow.observers.emf",
-        "from dynaflow import App, Router\n"
+        "from dynaflow import App, Record, Router\n"
         "router = Router()\n"
         "@router.on_any()\n"
         "def handler(new: dict | None) -> None: ...\n"
+        "@router.on_batch()\n"
+        "def of_many(records: list[Record]) -> None: ...\n"
         "image = {'id': {'S': '1'}}\n"
         "stream = {'SequenceNumber': '1', 'Keys': image, 'NewImage': image}\n"
         "record = {'eventName': 'INSERT', 'eventSource': 'aws:dynamodb', 'dynamodb': stream}\n"
