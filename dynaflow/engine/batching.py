@@ -153,6 +153,8 @@ class BatchRoutes:
         """Return what the handler gets for each record; leave out those that cannot be had."""
         route, changes, members = chunk.route, list[Change[Any]](), list[Member]()
         for member in chunk.members:
+            if self._desk.closed:
+                break
             if member.is_behind_a_failure or self._desk.gate.bars(member.record):
                 continue
             try:

@@ -246,32 +246,24 @@ def _quiet() -> Iterator[None]:
 
 
 AGAIN = st.sampled_from(["from lowest", "left"])
-ORDERS: st.SearchStrategy[Any] = st.sampled_from(
-    ["item", "item", "shard", lambda record: record.keys["id"] in "ab"]
+OPTIONS = st.fixed_dictionaries(
+    {
+        "concurrency": st.integers(1, 5),
+        "order_by": st.sampled_from(
+            ["item", "item", "shard", lambda record: record.keys["id"] in "ab"]
+        ),
+        "failure_policy": st.sampled_from(["stop_item", "stop"]),
+    }
 )
-POLICIES: st.SearchStrategy[Any] = st.sampled_from(["stop_item", "stop"])
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    steps=STEPS,
-    max_items=LIMITS,
-    concurrency=st.integers(1, 5),
-    again=AGAIN,
-    order=ORDERS,
-    policy=POLICIES,
-)
+@given(steps=STEPS, max_items=LIMITS, options=OPTIONS, again=AGAIN)
 def test_on_a_loop_everything_is_done_in_order_and_nothing_resurrects(
-    steps: list[Step], max_items: int, concurrency: int, again: Any, order: Any, policy: Any
+    steps: list[Step], max_items: int, options: dict[str, Any], again: Any
 ) -> None:
     world = World(steps)
-    app = world.app(
-        is_async=True,
-        max_items=max_items,
-        concurrency=concurrency,
-        order_by=order,
-        failure_policy=policy,
-    )
+    app = world.app(is_async=True, max_items=max_items, **options)
     world.deliver_until_done(lambda batch: run_virtual(app.process, batch, patience=0), again=again)
 
 
