@@ -883,6 +883,7 @@ async def test_a_batch_that_is_done_waits_for_no_slot() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(process, 3)
+        await anyio.sleep(0.5)
         group.start_soon(process, 2)
     assert ended[2] - ended[3] == pytest.approx(99)
 

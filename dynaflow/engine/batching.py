@@ -24,9 +24,12 @@ class BatchRoutes:
 
     Args:
         desk: the batch.
+
+    ``held`` is a lane that was passed over at the last look, because a lost call works on it.
     """
 
     def __init__(self, desk: Desk) -> None:
+        self.held: Hashable | None = None
         self._desk = desk
         self._chunks = Chunks(desk.lanes)
         self._handed_over: Chunk | None = None
@@ -44,22 +47,17 @@ class BatchRoutes:
         desk = self._desk
 
         def ready(lane: Lane) -> int:
-            return 0 if lane.begun or lane.key in desk.lost else lane.cursor
+            if lane.key in desk.lost:
+                self.held = lane.key
+                return 0
+            return 0 if lane.begun else lane.cursor
 
+        self.held = None
         with desk.lock:
             desk.gate.close_to_lanes()
             self._chunks.refresh(ready, desk.gate.barrier)
             for lane in desk.lanes:
                 desk.settle(lane)
-
-    def first_held(self) -> Hashable | None:
-        """Return a lane with records that may start once a lost call on it is back, or None."""
-        desk = self._desk
-        with desk.lock:
-            for member in self._chunks.left:
-                if member.lane.key in desk.lost and desk.gate.is_open_to_batches(member.record):
-                    return member.lane.key
-        return None
 
     @property
     def has_ready(self) -> bool:

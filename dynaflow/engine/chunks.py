@@ -123,12 +123,6 @@ class Chunks:
         """True if a record was ready at the last look and has not been taken."""
         return any(self._ready.values())
 
-    @property
-    def left(self) -> Iterator[Member]:
-        """What no call has taken yet, and no failure holds back."""
-        for members in self._waiting.values():
-            yield from (m for m in members if not (m.taken or m.is_behind_a_failure))
-
     def refresh(self, ready: Callable[[Lane], int], barrier: float) -> None:
         """Look anew at which records are ready.
 

@@ -181,9 +181,11 @@ class _Crew:
             if is_last_round:
                 break
             await self._worker_ended.wait()
-        while (lane := routes.first_held()) is not None:
-            with anyio.move_on_after(self._work.gate.seconds_open_to_batches()):
-                await until_back(self._work.lost, lane)
+        while routes.held is not None and not self._work.gate.stopped:
+            with anyio.move_on_after(self._work.gate.seconds_open_to_batches()) as in_time:
+                await until_back(self._work.lost, routes.held)
+            if in_time.cancelled_caught:
+                return
             routes.refresh()
             await self._run_chunks(routes)
 
