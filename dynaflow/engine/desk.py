@@ -117,9 +117,11 @@ class Desk:
 
     def settle(self, lane: Lane) -> None:
         """Enter the lane's records as done, up to the first that is not, batch routes included."""
-        while lane.settled < lane.cursor and not lane.jobs[lane.settled].batch_routes:
-            self._ledger.done(lane.jobs[lane.settled].index)
-            lane.settled += 1
+        at, jobs = lane.settled, lane.jobs
+        while at < lane.cursor and not jobs[at].batch_routes:
+            self._ledger.done(jobs[at].index)
+            at += 1
+        lane.settled = at
 
     def survive(self, error: BaseException) -> None:
         """Stop starting after the two errors that a process should not simply go on from."""
@@ -158,5 +160,10 @@ class Desk:
         return self._closed
 
     def _show(self, outcomes: tuple[Outcome, ...]) -> None:
-        if self._observers or any(outcome.status is not Status.DONE for outcome in outcomes):
-            notify((log_event, *self._observers), CallEnded(outcomes))
+        if not self._observers:
+            for outcome in outcomes:  # any() would take as long as all the rest, for most calls
+                if outcome.status is not Status.DONE:
+                    break
+            else:
+                return
+        notify((log_event, *self._observers), CallEnded(outcomes))

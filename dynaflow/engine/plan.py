@@ -48,8 +48,10 @@ class Job:
     ) -> None:
         self.record = record
         self.index = index
-        self.routes = [route for route in routes if route.batching is None]
         self.batch_routes = {route for route in routes if route.batching is not None}
+        self.routes = (
+            [route for route in routes if route.batching is None] if self.batch_routes else routes
+        )
         self.item = item
         self.doomed = doomed
         self.at = 0
@@ -126,8 +128,10 @@ class Lane:
 
     def skip_idle(self) -> None:
         """Pass over jobs that only batch routes take: a worker has nothing to do for them."""
-        while self.remaining and not self.next_job.routes and not self.next_job.doomed:
-            self.cursor += 1
+        jobs, at = self.jobs, self.cursor
+        while at < len(jobs) and not jobs[at].routes and not jobs[at].doomed:
+            at += 1
+        self.cursor = at
 
     def drop_pending(self) -> None:
         """Forget the awaitable; a coroutine is closed, because nobody will await it."""

@@ -114,6 +114,10 @@ class Work(Desk):
 
     def begin_job(self, lane: Lane) -> bool:
         """Note that the lane's next record begins; return False if it may not."""
+        if self.batch_routes is None:  # then nobody asks what has begun
+            return not self.closed and (
+                lane.pending is not None or self.gate.is_open(lane.next_job.record)
+            )
         with self.lock:  # before the gate is asked: see BatchRoutes.refresh
             is_known = lane.pending is not None  # it began in a thread, which handed it over
             lane.begun = True
