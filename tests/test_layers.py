@@ -23,7 +23,7 @@ _checks _route routing _flatten _table _explain _overriding
 checkpoints source lineage
 engine/lost engine/fold engine/order engine/plan engine/lanes engine/chunks engine/desk
 engine/batching engine/work engine/slots
-engine/threads engine/bridge engine/run engine/__init__
+engine/threads engine/bridge engine/finish engine/crew engine/run engine/__init__
 app
 _watchdog _loop _host aws_lambda
 sources/_client sources/dynamodb sources/memory sources/__init__
@@ -68,6 +68,8 @@ DOORS = {
 LIBRARIES = {
     "anyio": (
         "engine/bridge",
+        "engine/crew",
+        "engine/finish",
         "engine/run",
         "engine/slots",
         "sources/",
