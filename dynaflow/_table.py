@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dynaflow._attempt import InThread
-from dynaflow._batches import Prepare, batch_reader, build_prepare, changed_fields
-from dynaflow._binding import context_reader, model_fields, record_reader
+from dynaflow._batches import Prepare, batch_reader, build_prepare
+from dynaflow._binding import context_reader, record_reader
 from dynaflow._dependencies import AppValues, Dependency, Needs, Overrides, shared_by
 from dynaflow._expiry import TTLDelete
 from dynaflow._invocation import HandlerCall, build_call
 from dynaflow._paths import PathRef
-from dynaflow._signature import handler_name
-from dynaflow.errors import MalformedRecord, RegistrationError
-from dynaflow.filters import Filter
+from dynaflow.errors import MalformedRecord
 from dynaflow.middleware import Call, Middleware, Process, compose
 from dynaflow.record import EventName, Record
 from dynaflow.routing import Route
 
-__all__ = ["CompiledRoute", "InThread", "RouteTable", "compile_routes"]
+__all__ = ["CompileContext", "CompiledRoute", "RouteTable", "ttl_delete"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class CompiledRoute:
         self.name = route.name
         self.group = route.group
         self.filters = route.filters
-        self.ttl_delete = _ttl_delete(route)
+        self.ttl_delete = ttl_delete(route)
         self.handler = route.handler
         handler_call = _handler_call(route, context, overrides)
         chain = (*context.middleware, *route.middleware)
@@ -206,108 +204,7 @@ class RouteTable:
         return matching, unclear
 
 
-def compile_routes(
-    routes: Sequence[Route],
-    *,
-    middleware: Sequence[Middleware],
-    in_thread: InThread,
-    app_values: AppValues,
-) -> RouteTable:
-    """Compile routes for an App; see ``CompileContext``.
-
-    Raises:
-        RegistrationError: two routes that could not be told apart, a handler or a dependency whose
-            annotations cannot work, or a filter that names an attribute the handler's model does
-            not have.
-    """
-    _refuse_equal_names(routes)
-    _refuse_dead_letters(routes)
-    context = CompileContext(middleware, in_thread, app_values)
-    compiled: list[CompiledRoute] = []
-    for route in routes:
-        compiled.append(CompiledRoute(route, len(compiled), context, {}))
-        _refuse_misspelt(route)
-    return RouteTable(compiled, context)
-
-
-def _refuse_equal_names(routes: Sequence[Route]) -> None:
-    seen: dict[str, list[Route]] = {}
-    for route in routes:
-        for other in seen.setdefault(route.name, []):
-            if _overlap(route, other):
-                raise RegistrationError(
-                    f"two routes are named {route.name!r} and take the same events. A name is an "
-                    "identity: give one of them another with name=..., or remove the repeated one."
-                )
-        seen[route.name].append(route)
-
-
-def _refuse_dead_letters(routes: Sequence[Route]) -> None:
-    for route in routes:
-        if route.on_invalid == "dead_letter":
-            raise RegistrationError(
-                f"on_invalid='dead_letter' of {route.name} needs a place where dead letters go, "
-                "and that is not there yet: write 'fail' or 'skip' until it is"
-            )
-
-
-def _overlap(one: Route, other: Route) -> bool:
-    """Return True if there may be a record that both routes take, whatever their filters say."""
-    tables = {one.table, other.table}
-    return (
-        not one.event_names.isdisjoint(other.event_names)
-        and (len(tables) == 1 or None in tables)
-        and not _are_complements(one, other)
-    )
-
-
-def _are_complements(one: Route, other: Route) -> bool:
-    """Return True if what one takes as Time to Live deletes, the other leaves out."""
-    if {one.ttl, other.ttl} != {True, False}:
-        return False
-    expired, rest = (one, other) if one.ttl else (other, one)
-    return expired.ttl_attribute in (None, rest.ttl_attribute)
-
-
-def _ttl_delete(route: Route) -> TTLDelete:
+def ttl_delete(route: Route) -> TTLDelete:
+    """Return the filter that knows the Time to Live deletes of a route."""
     attribute = route.ttl_attribute
     return TTLDelete(None if attribute is None else PathRef("old", (attribute,)))
-
-
-def _refuse_misspelt(route: Route) -> None:
-    fields = (
-        model_fields(route.handler) if route.batching is None else changed_fields(route.handler)
-    )
-    known = frozenset().union(*fields.values())
-    for condition in (*route.filters, _ttl_delete(route)):
-        _check_spelling(condition, known, route)
-
-
-def _check_spelling(condition: Filter, known: frozenset[str], route: Route) -> None:
-    is_ttl = isinstance(condition, TTLDelete)
-    for path in condition.paths():
-        name = path.segments[0] if path.segments else None
-        if not isinstance(name, str) or name in known or path.quoted:
-            continue
-        for field in sorted(known):
-            if _edits(name, field) <= min(2, (len(field) - 1) // 2):
-                remedy = (
-                    "An attribute that the model leaves out has to be a field of it here."
-                    if is_ttl
-                    else f"An attribute that the model leaves out is written "
-                    f"F.{path.image}[{name!r}]."
-                )
-                raise RegistrationError(
-                    f"the filter {condition!r} of {handler_name(route.handler)} reads {name!r}, "
-                    f"and its model has no such field. Did you mean {field!r}? {remedy}"
-                )
-
-
-def _edits(a: str, b: str) -> int:
-    """Return how many letters must be inserted, deleted or replaced to make one text the other."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        diagonal, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
-    return row[-1]

@@ -10,16 +10,17 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from dynaflow._app_options import FailurePolicy, OnUnmatched, check_options
 from dynaflow._checks import checked_middleware, checked_observers, checked_unmatched
+from dynaflow._compile import compile_routes
 from dynaflow._dependencies import AppValues
 from dynaflow._evaluation import open_here, open_on_loop
 from dynaflow._flatten import flatten
 from dynaflow._overriding import Overridable
 from dynaflow._pump import MOMENT, Pump, wait_until_seen
-from dynaflow._table import RouteTable, compile_routes
+from dynaflow._table import RouteTable
 from dynaflow.batch import Batch, BatchResult
 from dynaflow.codec import tables_of_event
 from dynaflow.engine.lost import LostCalls
@@ -27,7 +28,7 @@ from dynaflow.engine.order import OrderBy, checked_ordering
 from dynaflow.engine.plan import Plan, make_plan
 from dynaflow.engine.threads import Threads, run_in_threads
 from dynaflow.engine.work import OnProgress, Work
-from dynaflow.errors import DynaflowError, RegistrationError, ThreadsExhausted
+from dynaflow.errors import DynaflowError, ThreadsExhausted
 from dynaflow.middleware import Call, Middleware
 from dynaflow.observe import Observer, warn_of_unmatched
 from dynaflow.routing import Route, Router
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["REPORT_VARIABLE", "App", "FailurePolicy", "Lifespan", "OnUnmatched", "as_app"]
 
-FailurePolicy: TypeAlias = Literal["stop_item", "stop"]
-OnUnmatched: TypeAlias = Literal["ignore", "warn", "fail"]
 Lifespan: TypeAlias = Callable[["App"], AbstractAsyncContextManager[None]]
 
 REPORT_VARIABLE = "DYNAFLOW_REPORT_BATCH_ITEM_FAILURES"
@@ -90,7 +89,7 @@ class App:
         observers: Sequence[Observer] = (),
         unmatched: OnUnmatched = "ignore",
     ) -> None:
-        _check_options(routers, concurrency, threads, failure_policy, lifespan)
+        check_options(routers, concurrency, threads, failure_policy, lifespan)
         self._unmatched = checked_unmatched(unmatched)
         layers = checked_middleware(middleware, "App(middleware=...)")
         self.concurrency = concurrency
@@ -369,29 +368,3 @@ def _moment_of(work: Work) -> float:
 def as_app(target: App | Router) -> App:
     """Return the App, or an App of nothing but this Router."""
     return App(target) if isinstance(target, Router) else target
-
-
-def _check_options(
-    routers: Sequence[Router],
-    concurrency: int,
-    threads: int,
-    failure_policy: str,
-    lifespan: Lifespan | None,
-) -> None:
-    for router in routers:
-        if not isinstance(router, Router):
-            raise RegistrationError(f"App(...) takes Routers, got {type(router).__name__}")
-    if not isinstance(concurrency, int) or concurrency < 1:
-        raise RegistrationError("concurrency= is a whole number of calls, at least 1")
-    if not isinstance(threads, int) or threads < 0:
-        raise RegistrationError("threads= is a whole number of threads, at least 0")
-    if failure_policy not in ("stop_item", "stop"):
-        raise RegistrationError(
-            f"failure_policy={failure_policy!r} is unknown: write 'stop_item' or 'stop'"
-        )
-    if isasyncgenfunction(lifespan):
-        raise RegistrationError(
-            "lifespan= is a generator function: decorate it with @asynccontextmanager"
-        )
-    if lifespan is not None and (not callable(lifespan) or iscoroutinefunction(lifespan)):
-        raise RegistrationError("lifespan= takes a function that returns an async context manager")

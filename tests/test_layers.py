@@ -19,7 +19,7 @@ _paths diff change _conditions filters _expiry
 params context middleware observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
-_checks _route routing _flatten _table _explain _overriding
+_checks _route routing _flatten _table _compile _explain _overriding _app_options
 checkpoints source lineage
 engine/lost engine/fold engine/order engine/plan engine/lanes engine/chunks engine/desk
 engine/batching engine/work engine/slots

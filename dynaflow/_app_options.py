@@ -1,0 +1,42 @@
+"""What an App is given, checked before anything is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import isasyncgenfunction, iscoroutinefunction
+from typing import Any, Literal, TypeAlias
+
+from dynaflow.errors import RegistrationError
+from dynaflow.routing import Router
+
+__all__ = ["FailurePolicy", "OnUnmatched", "check_options"]
+
+FailurePolicy: TypeAlias = Literal["stop_item", "stop"]
+OnUnmatched: TypeAlias = Literal["ignore", "warn", "fail"]
+
+
+def check_options(
+    routers: Sequence[Router],
+    concurrency: int,
+    threads: int,
+    failure_policy: str,
+    lifespan: Any,
+) -> None:
+    """Refuse options that cannot work."""
+    for router in routers:
+        if not isinstance(router, Router):
+            raise RegistrationError(f"App(...) takes Routers, got {type(router).__name__}")
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise RegistrationError("concurrency= is a whole number of calls, at least 1")
+    if not isinstance(threads, int) or threads < 0:
+        raise RegistrationError("threads= is a whole number of threads, at least 0")
+    if failure_policy not in ("stop_item", "stop"):
+        raise RegistrationError(
+            f"failure_policy={failure_policy!r} is unknown: write 'stop_item' or 'stop'"
+        )
+    if isasyncgenfunction(lifespan):
+        raise RegistrationError(
+            "lifespan= is a generator function: decorate it with @asynccontextmanager"
+        )
+    if lifespan is not None and (not callable(lifespan) or iscoroutinefunction(lifespan)):
+        raise RegistrationError("lifespan= takes a function that returns an async context manager")
