@@ -1,6 +1,7 @@
 """What examples/deploy makes is made here, and run as Lambda runs it, with nothing else to import.
 
-Wheels come from PyPI. Where that cannot be reached, these tests are skipped.
+Wheels come from PyPI. Where that cannot be reached, these tests are skipped. They run with
+``pytest -m packages`` only, because they install more than they test.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ from tests.support.lambda_function import answered, failed
 from tests.support.runtime_api import RuntimeApi
 
 pytest.importorskip("awslambdaric", reason="AWS publishes its runtime client for Linux only")
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("pip") is None, reason="pip is not in this environment"
-)
+pytestmark = [
+    pytest.mark.packages,
+    pytest.mark.skipif(
+        importlib.util.find_spec("pip") is None, reason="pip is not in this environment"
+    ),
+]
 
 DEPLOY = ROOT / "examples" / "deploy"
 HANDLER = "app.lambda_handler"
