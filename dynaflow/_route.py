@@ -26,7 +26,7 @@ OnInvalid: TypeAlias = Literal["fail", "skip", "dead_letter"]
 class RouteOptions(TypedDict, total=False):
     """The options that every verb takes.
 
-    Keys:
+    Attributes:
         table: the only table whose records the route takes.
         name: the route's identity; import path and qualified name of the handler by default.
         middleware: around its calls, outermost first, inside the router's and the app's.

@@ -28,6 +28,8 @@ _PUBLIC = (
     "dynaflow.codec",
     "dynaflow.errors",
     "dynaflow.observe",
+    "dynaflow.observers.emf",
+    "dynaflow.observers.otel",
     "dynaflow.poller",
     "dynaflow.pytest_plugin",
     "dynaflow.sources",
@@ -35,9 +37,13 @@ _PUBLIC = (
     "dynaflow.testing",
 )
 _NOT_SHOWN = {
+    "dynaflow.codec.tables_of_event": "called by App.accepts",
     "dynaflow.observe.Event": "an alias, CallEnded | BatchEnded",
+    "dynaflow.observe.batch_ended": "called by the engine",
     "dynaflow.observe.log_event": "the App's own observer",
     "dynaflow.observe.notify": "called by the engine",
+    "dynaflow.observe.observer_name": "how log lines name an observer",
+    "dynaflow.observe.warn_of_unmatched": "called by the App",
     "dynaflow.pytest_plugin.StreamClient": "the type of a fixture, which is shown",
     "dynaflow.sources.MemorySource": "scripted by the tests of pollers",
 }
