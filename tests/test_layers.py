@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.documents import Document
 
 ROOT = Path(__file__).parent.parent / "dynaflow"
 
@@ -152,6 +155,20 @@ def own(name: str) -> set[tuple[str, bool]]:
 
 def test_every_file_has_its_place_in_the_order() -> None:
     assert sorted(files()) == sorted(ORDER)
+
+
+def test_the_document_has_the_same_rooms_in_the_same_order() -> None:
+    rooms = Document("docs/architecture.md").column("Room")
+    named = [name for cell in rooms for name in re.findall(r"`([^`]+)`", cell)]
+    places = [re.sub(r"/.*", "/", name) for name in ORDER if not name.startswith("__")]
+    assert named == list(dict.fromkeys(places))
+
+
+def test_the_document_tells_every_file_of_the_engine() -> None:
+    _, told = Document("docs/architecture.md").text.split("Inside `engine/`:")
+    told = told[: told.index("\n\n")]
+    in_engine = {name for name in ORDER if name.startswith("engine/")} - {"engine/__init__"}
+    assert {f"engine/{name}" for name in re.findall(r"`(\w+)`", told)} == in_engine
 
 
 @pytest.mark.parametrize("name", ORDER)
