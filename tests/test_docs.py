@@ -305,9 +305,8 @@ def test_every_verb_has_its_row_in_the_table() -> None:
 
 
 def test_every_exit_code_has_its_row_in_the_table() -> None:
-    for document in (README, COMMAND_LINE):
-        codes = [int(cell) for cell in document.column("Exit code")]
-        assert codes == [code.value for code in ExitCode]
+    codes = [int(cell) for cell in COMMAND_LINE.column("Exit code")]
+    assert codes == [code.value for code in ExitCode]
 
 
 def options_of(command: str) -> set[str]:
@@ -320,13 +319,22 @@ def test_every_command_and_every_option_has_its_row_in_the_table() -> None:
     group: Any = typer.main.get_command(commands)
     for command in group.commands:
         assert set(code(COMMAND_LINE.column(f"Option of `{command}`"))) == options_of(command)
+    assert set(code(README.column("Command"))) == {
+        f"dynaflow {command}" for command in group.commands
+    }
 
 
-def test_options_in_the_readme_are_those_of_run() -> None:
-    assert set(code(README.column("Option"))) <= options_of("run")
+def test_every_option_of_run_has_its_row_in_the_page_on_the_poller() -> None:
     assert set(code(Document("docs/poller.md").column("Option of run"))) == {
         name for name in options_of("run") if name.startswith("--")
     }
+
+
+def test_every_example_is_named_where_a_reader_looks_for_it() -> None:
+    examples = {path.parent.name for path in (ROOT / "examples").glob("*/app.py")}
+    assert set(re.findall(r"\]\(examples/(\w+)/README\.md\)", README.text)) == examples | {"deploy"}
+    table = " ".join(Document("docs/recipes.md").column("Example"))
+    assert set(re.findall(r"\[(\w+)\]", table)) == examples
 
 
 def test_every_extra_has_its_row_in_the_table() -> None:
