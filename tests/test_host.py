@@ -55,7 +55,7 @@ class Shielded:
 def test_a_handler_that_shields_itself_does_not_keep_the_answer(*, swallows: bool) -> None:
     handler = Shielded(swallows=swallows)
     host = _host_of(handler)
-    batch = batch_of(["a", "stuck", "b", "stuck"], deadline=Deadline.after(0.4))
+    batch = batch_of(["a", "stuck", "b", "stuck"], deadline=Deadline.after(1.2))
     result = host.process(batch)
     assert [step_of(record) for record in result.not_done] == [1, 3]
     assert batch.deadline is not None

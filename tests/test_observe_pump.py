@@ -221,9 +221,10 @@ def test_without_observers_there_is_no_thread() -> None:
 
 def test_a_forked_process_has_observers_of_its_own() -> None:
     script = """
-        import os
+        import os, warnings
         from dynaflow import App, Router
         from dynaflow.testing import TestClient
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of any such fork
         router, seen = Router(), []
         @router.on_insert()
         def handler() -> None: ...
@@ -242,9 +243,10 @@ def test_a_forked_process_has_observers_of_its_own() -> None:
 
 def test_a_fork_while_an_observer_works_leaves_the_child_able_to_watch() -> None:
     script = """
-        import os, threading
+        import os, threading, warnings
         from dynaflow._pump import Pump, wait_until_seen
         from tests.test_observe_pump import call_ended
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of any such fork
         parent, held, seen = os.getpid(), threading.Event(), []
         def watch(event):
             if os.getpid() == parent and not held.is_set():
