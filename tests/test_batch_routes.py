@@ -308,6 +308,18 @@ def test_a_partial_failure_names_somebody() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_record_that_one_batch_route_has_failed_still_comes_to_the_others() -> None:
+    first, second = Calls(fails={0: "no"}), Calls()
+    router = Router()
+    router.on_batch(name="first")(first)
+    router.on_batch(name="second")(second)
+    result = await App(router).process(batch_of("aab"))
+    assert first.steps == [[0, 1, 2]]
+    assert second.steps == [[0, 2]]
+    assert steps(result.not_done) == [0, 1]
+
+
+@pytest.mark.anyio
 async def test_a_record_without_batch_routes_waits_for_its_items_earlier_ones() -> None:
     calls = Calls(fails={0: "no"})
     result = await app_of(calls, when=F.new.step != 1).process(batch_of("aab"))
@@ -538,6 +550,27 @@ async def test_work_longer_than_the_deadline_advances_with_every_delivery(
         before = step_of(result.failed)
         batch = rest_of(batch, result.failed)
     raise AssertionError("it never ends")
+
+
+@pytest.mark.anyio
+async def test_no_batch_call_starts_that_the_deadline_may_cut_off() -> None:
+    calls = Calls(seconds=0.7)
+    batch = batch_of("abcdefghijklmnop")
+    result = await app_of(calls, None, max_items=1).process(
+        Batch(batch.records, batch.source_arn, in_seconds(10))
+    )
+    assert len(calls.steps) == 12  # the last one at 7.7 s: from 8 s on nothing starts
+    assert {outcome.status for outcome in result.outcomes} == {Status.DONE}
+
+
+@pytest.mark.anyio
+async def test_no_batch_call_starts_once_the_caller_says_so() -> None:
+    calls = Calls()
+    result = await app_of(calls, None, max_items=2).process(
+        batch_of("abcdef"), may_start=lambda: sum(map(len, calls.steps)) < 4
+    )
+    assert calls.steps == [[0, 1], [2, 3]]
+    assert steps(result.not_done) == [4, 5]
 
 
 @pytest.mark.anyio

@@ -192,17 +192,15 @@ def _take(
     count = size = 0
     while ready and count < batching.max_items:
         member = ready[0]
-        if not member.is_behind_a_failure:
-            size += 0 if batching.max_bytes is None else _size_of(member.record)
-            if batching.max_bytes is not None and size > batching.max_bytes and count:
-                return
-            if not is_open(member.record):
-                return
-            count += 1
-            member.taken = True
-            for stale in member.supersedes:
-                stale.taken = True
-            yield member
+        size += 0 if batching.max_bytes is None else _size_of(member.record)
+        if batching.max_bytes is not None and size > batching.max_bytes and count:
+            return
+        if not is_open(member.record):
+            return
+        count += 1
+        for taken in (*member.supersedes, member):
+            taken.taken = True
+        yield member
         ready.popleft()
 
 
