@@ -463,6 +463,27 @@ def test_a_change_that_the_filter_refuses_still_supersedes_an_earlier_one() -> N
     assert only_last(first, second, filters=F.new.kind == "product") == []
 
 
+@pytest.mark.anyio
+async def test_a_change_that_no_route_takes_supersedes_from_behind_another_items_failure() -> None:
+    raws = [put(item, version) for version, item in enumerate("abcb")]
+    seen: list[int] = []
+    router = Router()
+
+    async def own(new: Image) -> None:
+        if new["v"] == 2:
+            raise ValueError("no")
+
+    async def batch(records: list[Record]) -> None:
+        seen.extend(int(record.new["v"]) for record in records if record.new)
+
+    router.add_route(["INSERT"], own, F.new.v != 3, name="own")
+    router.on_batch(name="batch", latest_only=True, when=F.new.v != 3)(batch)
+    records = decode_records(raws, BUILD.stream_arn)
+    result = await App(router, order_by="shard").process(Batch(records))
+    assert seen == [0]
+    assert result.not_done == records[2:]
+
+
 def test_items_are_told_apart_where_lanes_hold_several() -> None:
     seen: list[int] = []
 

@@ -165,12 +165,15 @@ def _latest(
     """Yield the members that are the last ready record of their item, with those before them.
 
     A record that may not start supersedes nothing: the ones before it would wait for it in vain.
+    One that no route takes always does: it never starts.
     """
     members = [member for member in members if member.record.position < barrier]
     last: dict[tuple[int, Hashable], int] = {}  # of lane and item
     for lane in {id(member.lane): member.lane for member in members}.values():
-        for at, job in enumerate(lane.jobs[: ready(lane)]):
-            if job.record.position < barrier or route not in job.batch_routes:
+        count = ready(lane)
+        for at, job in enumerate(lane.jobs):
+            may_start = job.record.position < barrier or route not in job.batch_routes
+            if job.is_unmatched or (at < count and may_start):
                 last[id(lane), job.item] = at
     superseded: dict[tuple[int, Hashable], list[Member]] = {}
     for member in members:

@@ -57,6 +57,11 @@ class Job:
         self.at = 0
 
     @property
+    def is_unmatched(self) -> bool:
+        """True if no route takes the record, or has anything left to do for it."""
+        return not (self.routes or self.batch_routes or self.doomed)
+
+    @property
     def route(self) -> CompiledRoute:
         """The route whose turn it is."""
         return self.routes[self.at]
