@@ -574,6 +574,20 @@ async def test_work_longer_than_the_deadline_advances_with_every_delivery(
 
 
 @pytest.mark.anyio
+async def test_the_lowest_record_comes_first_even_if_its_lane_ends_last() -> None:
+    calls = Calls(seconds=1)
+
+    async def own(new: Image) -> None:
+        await anyio.sleep(5 if new["step"] == 0 else 0)
+
+    batch = batch_of("abcdefgh")
+    await app_of(calls, own, max_items=1).process(
+        Batch(batch.records, batch.source_arn, in_seconds(10))
+    )
+    assert calls.steps == [[1], [0], [2], [3]]
+
+
+@pytest.mark.anyio
 async def test_no_batch_call_starts_that_the_deadline_may_cut_off() -> None:
     calls = Calls(seconds=0.7)
     batch = batch_of("abcdefghijklmnop")

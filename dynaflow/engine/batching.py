@@ -54,6 +54,7 @@ class BatchRoutes:
 
         self.held = None
         with desk.lock:
+            desk.moved = False
             desk.gate.close_to_lanes()
             self._chunks.refresh(ready, desk.gate.barrier)
             for lane in desk.lanes:
@@ -69,6 +70,8 @@ class BatchRoutes:
         chunk, self._handed_over = self._handed_over, None
         if chunk is not None or self._desk.closed:
             return chunk
+        if self._desk.moved:  # perhaps to the lowest record, which comes first
+            self.refresh()
         with self._desk.lock:
             return self._chunks.next(self._desk.gate.is_open_to_batches)
 

@@ -46,7 +46,8 @@ class Desk:
         may_start: asked before each record; None for yes.
         contain: whether a handler's KeyboardInterrupt or MemoryError is only its record's failure.
 
-    ``fatal`` is such an error that is to be raised at the end.
+    ``fatal`` is such an error that is to be raised at the end; ``moved`` is set when a record has
+    ended in a lane, so that batch routes look again at what is ready.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Desk:
         self.lost = lost
         self.lock = threading.Lock()
         self.fatal: BaseException | None = None
+        self.moved = False
         self._ledger = plan.ledger
         self._observers = tuple(observers)
         self._contain = contain

@@ -122,7 +122,7 @@ class Work(Desk):
             is_known = lane.pending is not None  # it began in a thread, which handed it over
             lane.begun = True
         if self.closed or not (is_known or self.gate.is_open(lane.next_job.record)):
-            lane.begun = False
+            lane.begun, self.moved = False, True
         return lane.begun
 
     def begin(self, lane: Lane) -> Call | None:
@@ -162,7 +162,7 @@ class Work(Desk):
         """Settle a record whose routes have all been tried; return True if it has not failed."""
         job = lane.next_job
         with self.lock:
-            lane.begun = False
+            lane.begun, self.moved = False, True
             if self.closed:
                 return False
             if job.doomed:
