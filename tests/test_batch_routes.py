@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import logging
 import threading
@@ -119,9 +120,9 @@ async def test_all_matching_records_come_in_stream_order_chunk_after_chunk() -> 
 
 @pytest.mark.anyio
 async def test_a_chunk_ends_where_its_records_would_be_larger_than_it_may_be() -> None:
-    size = max(r.size_bytes or 0 for r in batch_of("abcd").records if isinstance(r, Record))
+    size = max(r.size_bytes or 0 for r in batch_of("abcde").records if isinstance(r, Record))
     calls = Calls()
-    await app_of(calls, max_bytes=2 * size + 1).process(batch_of("abcde"))
+    await app_of(calls, max_bytes=2 * size).process(batch_of("abcde"))
     assert calls.steps == [[0, 1], [2, 3], [4]]
     calls.steps.clear()
     await app_of(calls, max_bytes=1).process(batch_of("abc"))
@@ -237,9 +238,9 @@ async def test_a_partial_failure_that_names_a_stranger_fails_the_whole_call(name
 
     result = await app_of(batch).process(batch_of("abc"))
     assert steps(result.not_done) == [0, 1, 2]
-    assert "batch raised PartialFailure for a change that is not of its call" in str(
-        result.errors[0]
-    )
+    error = result.errors[0]
+    assert "batch raised PartialFailure for a change that is not of its call" in str(error)
+    assert isinstance(error.__cause__, PartialFailure)
 
 
 @pytest.mark.anyio
@@ -309,7 +310,7 @@ def test_a_partial_failure_names_somebody() -> None:
 
 @pytest.mark.anyio
 async def test_a_record_that_one_batch_route_has_failed_still_comes_to_the_others() -> None:
-    first, second = Calls(fails={0: "no"}), Calls()
+    first, second = Calls(fails={0: "no", 1: "no"}), Calls()
     router = Router()
     router.on_batch(name="first")(first)
     router.on_batch(name="second")(second)
@@ -336,6 +337,9 @@ async def test_under_the_policy_stop_no_call_starts_above_a_failure() -> None:
     assert steps(result.not_done) == [1, 2, 3, 4, 5]
 
 
+RELEASE = threading.Event()
+
+
 @dataclass
 class Numbered:
     """A model whose validation fails where the item says so; ``made`` notes all steps."""
@@ -347,6 +351,9 @@ class Numbered:
 
     def __post_init__(self) -> None:
         self.made.append(self.step)
+        if self.raises == "late":
+            RELEASE.wait(20)
+            return
         errors = {"interrupt": KeyboardInterrupt, "memory": MemoryError, "value": ValueError}
         if self.raises:
             raise errors[self.raises]
@@ -392,6 +399,23 @@ async def test_an_interrupt_or_no_memory_in_a_model_starts_no_call(
     with pytest.raises(error):
         await app_of(batch, None).process(batch_with_invalid(1, raises))
     assert seen == []
+
+
+def test_models_are_asked_nothing_more_once_the_answer_has_been_given() -> None:
+    Numbered.made.clear()
+    RELEASE.clear()
+
+    def batch(changes: list[Change[Numbered]]) -> None:
+        """Is not called."""
+
+    late, free = batch_with_invalid(1, "late"), threading.Event()
+    app = app_of(batch, None, threads=1)
+    result = run(app, Batch(late.records, late.source_arn, Deadline.after(0.2)))
+    RELEASE.set()
+    app._threads.start(free.set)
+    assert free.wait(20)
+    assert Numbered.made == [0, 1]
+    assert len(result.not_done) == 4
 
 
 @pytest.mark.anyio
@@ -482,6 +506,37 @@ async def test_a_change_that_no_route_takes_supersedes_from_behind_another_items
     result = await App(router, order_by="shard").process(Batch(records))
     assert seen == [0]
     assert result.not_done == records[2:]
+
+
+@pytest.mark.anyio
+async def test_the_item_with_the_lowest_record_comes_first_with_its_last_one() -> None:
+    calls = Calls()
+    await app_of(calls, latest_only=True, max_items=1).process(batch_of("abba"))
+    assert calls.steps == [[3], [2]]
+
+
+@pytest.mark.anyio
+async def test_what_a_failed_record_stands_for_is_not_passed_in_its_place() -> None:
+    calls = Calls(fails={1: "no"})
+
+    async def own(new: Image) -> None:
+        await anyio.sleep(5 if new["step"] == 2 else 0)  # and then they look again
+
+    app = app_of(calls, own, latest_only=True, failure_policy="stop")
+    batch = batch_of("aab")
+    await app.process(Batch(batch.records, batch.source_arn, in_seconds(10)))
+    assert calls.steps == [[1]]
+
+
+@pytest.mark.anyio
+async def test_what_a_failed_record_stands_for_holds_back_all_that_comes_later_in_its_lane() -> (
+    None
+):
+    calls = Calls(fails={2: "no"})
+    app = app_of(calls, None, latest_only=True, order_by="shard")
+    result = await app.process(batch_of("aba"))
+    assert [outcome.status for outcome in result.outcomes] == [Status.NOT_DONE, Status.FAILED]
+    assert steps(result.not_done) == [0, 1, 2]
 
 
 def test_items_are_told_apart_where_lanes_hold_several() -> None:
@@ -863,6 +918,46 @@ def test_what_a_sync_batch_route_returns_to_be_awaited_is_awaited(threads: int) 
     result = run(app, batch_of("abcd"))
     assert calls.steps == [[0, 1], [2, 3]]
     assert steps(result.not_done) == [1]
+    assert app.begin(app.plan(batch_of("a"))).needs_loop  # from now on
+
+
+def test_what_own_routes_return_to_be_awaited_keeps_no_record_from_its_call() -> None:
+    calls = Calls()
+
+    async def rest() -> None:
+        """Be awaited."""
+
+    def own(new: Image) -> Any:
+        return rest() if new["step"] == 1 else None
+
+    assert run(app_of(calls.sync, own, threads=2), batch_of("abc")).failed is None
+    assert calls.steps == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_coroutine_that_nobody_will_await_is_closed(*, in_time: bool) -> None:
+    returned: list[Any] = []
+    release, returns = threading.Event(), threading.Event()
+
+    async def rest() -> None:
+        """Is not awaited."""
+
+    def batch(records: list[Record]) -> Any:
+        if not in_time:
+            release.wait(20)
+        returned.append(rest())
+        return returned[0]
+
+    app = app_of(batch, None, threads=1)
+    work = app.begin(app.plan(batch_of("abc", deadline=Deadline.after(0.3))))
+    app.run_without_loop(work)
+    assert work.finish().failed is not None
+    release.set()
+    app._lost.tell_when_free(work.lanes[0].key, returns.set)
+    assert returns.wait(20)
+    while inspect.getcoroutinestate(returned[0]) != inspect.CORO_CLOSED:
+        assert not in_time
+        returns.wait()
 
 
 def test_images_are_made_once_for_a_call_that_is_handed_over() -> None:

@@ -37,7 +37,7 @@ class BatchRoutes:
     @property
     def is_sync(self) -> bool:
         """True if no event loop is needed."""
-        return self._handed_over is None and all(route.is_sync for route in self._chunks.routes)
+        return all(route.is_sync for route in self._chunks.routes)
 
     def refresh(self) -> None:
         """Look anew at which records are ready: those of lanes in which no record has begun.
@@ -68,7 +68,7 @@ class BatchRoutes:
     def next(self) -> Chunk | None:
         """Take the chunk whose turn it is; None if none may start."""
         chunk, self._handed_over = self._handed_over, None
-        if chunk is not None or self._desk.closed:
+        if chunk is not None:
             return chunk
         if self._desk.moved:  # perhaps to the lowest record, which comes first
             self.refresh()
@@ -99,11 +99,8 @@ class BatchRoutes:
 
     def resume(self, chunk: Chunk) -> Awaitable[object] | None:
         """Return what a call that a thread has handed over awaits; None if it is too late."""
-        if not self._desk.start(chunk):
-            chunk.drop_pending()
-            return None
         pending, chunk.pending = chunk.pending, None
-        return pending
+        return pending if self._desk.start(chunk) else None
 
     def hand_over(self, chunk: Chunk, pending: Awaitable[object]) -> None:
         """Give a chunk to the loop, because its sync route returned something to await."""

@@ -149,8 +149,6 @@ class Chunks:
         """
         lowest: CompiledRoute | None = None
         for route, ready in self._ready.items():
-            while ready and ready[0].is_behind_a_failure:
-                ready.popleft()
             if ready and (lowest is None or _lowest(ready[0]) < _lowest(self._ready[lowest][0])):
                 lowest = route
         if lowest is None:
