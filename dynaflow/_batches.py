@@ -111,8 +111,8 @@ def _read_records(context: HandlerContext) -> list[Record]:
 
 def _noted(given: list[_T], context: HandlerContext) -> list[_T]:
     """Return the list; what becomes of it in the handler says whether positions in it are clear."""
-    if context.given is not None:
-        context.given[:] = (given,)
+    if context.many is not None:
+        context.many.given[:] = (given,)
     return given
 
 

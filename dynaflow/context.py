@@ -9,9 +9,25 @@ from dynaflow.batch import Deadline
 from dynaflow.change import Change
 from dynaflow.record import Record
 
-__all__ = ["HandlerContext"]
+__all__ = ["HandlerContext", "Many"]
 
 
+@dataclass(frozen=True, slots=True)
+class Many:
+    """What a batch route's call is about.
+
+    Args:
+        records: in stream order.
+        changes: the same records as changes, if the handler asks for these.
+        given: holds the list that the handler was called with last.
+    """
+
+    records: tuple[Record, ...]
+    changes: tuple[Change[Any], ...]
+    given: list[list[Any]] = field(compare=False)
+
+
+# One field for what only batch routes have: this is made for every call.
 @dataclass(frozen=True, slots=True)
 class HandlerContext:
     """What one call of a handler may know; handlers ask for it with ``context: HandlerContext``.
@@ -22,9 +38,7 @@ class HandlerContext:
         attempt: which call of this route for this record it is within one delivery, from 1.
         deadline: when the batch must be answered; None where nothing waits for an answer.
         lambda_context: Lambda's context object; None outside of Lambda.
-        members: the records of a batch route's call; empty for a call with one record.
-        changes: what such a route's handler is given, if it asks for changes.
-        given: holds the list that it was called with last; None for a call with one record.
+        many: what a batch route's call is about; None for a call with one record.
     """
 
     record: Record
@@ -32,11 +46,14 @@ class HandlerContext:
     attempt: int = 1
     deadline: Deadline | None = None
     lambda_context: Any = None
-    members: tuple[Record, ...] = field(default=(), repr=False)
-    changes: tuple[Change[Any], ...] = field(default=(), repr=False)
-    given: list[list[Any]] | None = field(default=None, repr=False, compare=False)
+    many: Many | None = field(default=None, repr=False)
 
     @property
     def records(self) -> tuple[Record, ...]:
         """All records of the call, in stream order: several for a batch route, else one."""
-        return self.members or (self.record,)
+        return (self.record,) if self.many is None else self.many.records
+
+    @property
+    def changes(self) -> tuple[Change[Any], ...]:
+        """What a batch route's handler is given if it asks for changes; empty otherwise."""
+        return () if self.many is None else self.many.changes

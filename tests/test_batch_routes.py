@@ -303,6 +303,20 @@ async def test_a_partial_failure_that_has_lost_its_names_fails_the_whole_call() 
     assert steps(result.not_done) == [0, 1, 2]
 
 
+class Forgetful(PartialFailure):
+    def __init__(self) -> None:
+        """Forget whom it names."""
+
+
+@pytest.mark.anyio
+async def test_a_partial_failure_of_a_kind_that_names_nobody_fails_the_whole_call() -> None:
+    async def batch(records: list[Record]) -> None:
+        raise Forgetful
+
+    result = await app_of(batch).process(batch_of("abc"))
+    assert steps(result.not_done) == [0, 1, 2]
+
+
 def test_a_partial_failure_names_somebody() -> None:
     with pytest.raises(ValueError, match="names nobody"):
         PartialFailure([])

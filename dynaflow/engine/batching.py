@@ -8,7 +8,7 @@ from typing import Any
 from dynaflow._table import CompiledRoute
 from dynaflow.batch import Outcome, Status
 from dynaflow.change import Change, PartialFailure
-from dynaflow.context import HandlerContext
+from dynaflow.context import HandlerContext, Many
 from dynaflow.engine.chunks import Chunk, Chunks, Member
 from dynaflow.engine.desk import Desk
 from dynaflow.engine.plan import Lane
@@ -91,9 +91,7 @@ class BatchRoutes:
             route=chunk.route.name,
             deadline=batch.deadline,
             lambda_context=batch.invocation,
-            members=records,
-            changes=tuple(changes),
-            given=chunk.given,
+            many=Many(records, tuple(changes), chunk.given),
         )
         return Call(context, chunk.keys)
 
@@ -201,7 +199,7 @@ def _named_by(error: PartialFailure, chunk: Chunk) -> set[Member] | None:
     by_record = {id(member.record): member for member in members}
     positions = range(len(members)) if _is_as_given(chunk) else range(0)
     named: set[Member] = set()
-    for failed in error.failed:
+    for failed in getattr(error, "failed", ()):  # a subclass may have forgotten it
         record = failed.record if isinstance(failed, Change) else failed
         if type(failed) is int and failed in positions:  # no bool: it would be position 0 or 1
             named.add(members[failed])

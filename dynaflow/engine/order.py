@@ -122,7 +122,9 @@ def item_of(record: Record | Undecodable, keys: Image) -> Hashable:
         MalformedRecord: the key cannot be read.
     """
     parts = [_part(name, value) for name, value in keys.raw.items()]
-    return record.source_arn, *sorted(parts, key=_by_name)
+    if len(parts) > 1:
+        parts.sort(key=_by_name)
+    return record.source_arn, *parts
 
 
 def _part(name: str, value: object) -> tuple[str, Hashable]:

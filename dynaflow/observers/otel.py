@@ -132,8 +132,8 @@ def _attributes_of(call: Call) -> dict[str, Any]:
         "dynaflow.attempt": context.attempt,
         "dynaflow.sequence_number": record.sequence_number,
     }
-    if context.members:
-        attributes["messaging.batch.message_count"] = len(context.members)
+    if context.many is not None:
+        attributes["messaging.batch.message_count"] = len(context.records)
     else:
         attributes["dynaflow.event_name"] = record.event_name.value
         if record.event_id:
