@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from dynaflow.errors import DynaflowError
+from dynaflow.change import PartialFailure
+from dynaflow.errors import DynaflowError, Skip
 
 __all__ = ["Ending", "Opened", "close", "close_all", "close_async", "start", "start_async"]
 
@@ -37,9 +38,14 @@ class Ending:
         error: with which their use ended; None if it went well.
         may_swallow: whether a generator may make a success of it. Of what is no ``Exception``, such
             as a cancellation, none ever may.
+
+    What may not be swallowed may not become a ``Skip`` or a ``PartialFailure`` either: these say of
+    records that they are done.
     """
 
     def __init__(self, error: BaseException | None, *, may_swallow: bool) -> None:
+        if isinstance(error, PartialFailure) and not may_swallow:
+            error = _refused_part(error)
         self.error = error
         self._may_swallow = may_swallow
         self._kept = None if isinstance(error, Exception) and may_swallow else error
@@ -56,6 +62,8 @@ class Ending:
 
     def settle(self) -> None:
         """Raise what is left."""
+        if self._kept is not None and isinstance(self.error, (Skip, PartialFailure)):
+            raise self._kept
         if self.error is not None:
             raise self.error
 
@@ -143,6 +151,15 @@ def _is_same(
     return raised is error or (
         isinstance(error, stop) and isinstance(raised, RuntimeError) and raised.__cause__ is error
     )
+
+
+def _refused_part(error: PartialFailure) -> DynaflowError:
+    refused = DynaflowError(
+        "a dependency raised PartialFailure before the handler was called, so nothing of the call "
+        "is done: raise it in the handler, or behind the yield"
+    )
+    refused.__cause__ = error
+    return refused
 
 
 def _refuse_without_yield(name: str) -> NoReturn:

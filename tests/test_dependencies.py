@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel
 
-from dynaflow import App, BatchResult, Call, Depends, HandlerContext, Image, Process, Record, Router
+from dynaflow import (
+    App,
+    BatchResult,
+    Call,
+    Depends,
+    HandlerContext,
+    Image,
+    PartialFailure,
+    Process,
+    Record,
+    Router,
+    Skip,
+)
 from dynaflow.errors import DynaflowError, InvalidImage
 from dynaflow.testing import TestClient
 from tests.support.decorators import wrapping
@@ -442,6 +454,55 @@ def test_a_handler_that_was_never_reached_is_not_done_whatever_is_swallowed(
     assert isinstance(of_error(result), ConnectionError)
     assert result.failed is not None
     assert log == ["open session", "session sees ConnectionError"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_handler_that_was_never_reached_is_not_done_whatever_a_clean_up_raises(
+    way: str, is_async: bool
+) -> None:
+    session = getattr(Log(), way)("session", replace=Skip("nothing there"))
+
+    def broken(session: Annotated[str, Depends(session)]) -> None:
+        raise ConnectionError
+
+    def handler(value: Annotated[None, Depends(broken)]) -> None: ...
+
+    async def async_handler(value: Annotated[None, Depends(broken)]) -> None: ...
+
+    result = run(async_handler if is_async else handler)
+    assert isinstance(of_error(result), ConnectionError)
+    assert result.failed is not None
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_no_exception_does_not_become_a_skip(way: str) -> None:
+    result = two(Log(), (way, {}), (way, {"replace": Skip("nothing there")}), exits)
+    assert isinstance(of_error(result), SystemExit)
+    assert result.failed is not None
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_part_of_a_batch_call_that_never_reached_its_handler_is_not_done(way: str) -> None:
+    router = Router()
+    session = getattr(Log(), way)("session", replace=PartialFailure(failed=[0]))
+
+    def broken(session: Annotated[str, Depends(session)]) -> None:
+        raise ConnectionError
+
+    def in_part() -> None:
+        raise PartialFailure(failed=[0])
+
+    @router.on_batch(name="clean-up")
+    def first(records: list[Record], value: Annotated[None, Depends(broken)]) -> None: ...
+
+    @router.on_batch(name="dependency")
+    def second(records: list[Record], value: Annotated[None, Depends(in_part)]) -> None: ...
+
+    with TestClient(router) as stream:
+        result = stream.send([stream.records.insert({"id": n}) for n in "ab"])
+    assert result.handled_by == []
+    assert len(result.not_done) == 2
 
 
 @pytest.mark.parametrize("way", WAYS)
