@@ -35,6 +35,7 @@ from dynaflow.routing import Route, Router
 
 if TYPE_CHECKING:
     from dynaflow._explain import Explanation
+    from dynaflow._host import Host
     from dynaflow.engine.run import Runner
     from dynaflow.record import Record, Undecodable
 
@@ -102,6 +103,7 @@ class App:
         self._threads = Threads(threads)
         self._lost = LostCalls()
         self._runner: Runner | None = None
+        self._host: Host | None = None
         table = compile_routes(
             flatten(routers),
             middleware=layers,
@@ -322,9 +324,11 @@ class App:
                 the list of failures, so the function raises, and the whole batch comes again.
                 None asks the environment variable ``DYNAFLOW_REPORT_BATCH_ITEM_FAILURES``.
         """
-        from dynaflow.aws_lambda import make_handler
+        from dynaflow.aws_lambda import make_handler, make_host
 
-        return make_handler(self, report_batch_item_failures=report_batch_item_failures)
+        if self._host is None:
+            self._host = make_host(self)
+        return make_handler(self._host, report_batch_item_failures=report_batch_item_failures)
 
     @property
     def _table(self) -> RouteTable:

@@ -20,7 +20,7 @@ from dynaflow.codec import decode_event
 from dynaflow.errors import RecordsFailed, RegistrationError, ThreadsExhausted
 from dynaflow.observe import logger
 
-__all__ = ["make_handler"]
+__all__ = ["make_handler", "make_host"]
 
 _RUNTIME_API = "AWS_LAMBDA_RUNTIME_API"  # set by Lambda's runtime, and only there
 _ADVICE = (
@@ -31,8 +31,13 @@ _ADVICE = (
 )
 
 
+def make_host(app: App) -> Host:
+    """Return what runs the App in Lambda; all handlers of an App share one loop and lifespan."""
+    return Host(app, contain=True)
+
+
 def make_handler(
-    app: App, *, report_batch_item_failures: bool | None
+    host: Host, *, report_batch_item_failures: bool | None
 ) -> Callable[..., dict[str, Any]]:
     """Return the function that AWS Lambda calls with an event and a context.
 
@@ -42,7 +47,6 @@ def make_handler(
         RegistrationError: the environment variable holds something else than true or false.
     """
     reports = _reports(report_batch_item_failures)
-    host = Host(app, contain=True)
     _open_early(host)
     advised = False
 

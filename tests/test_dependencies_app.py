@@ -317,6 +317,26 @@ def test_process_outside_of_the_lifespan_says_what_to_write() -> None:
 # -- Lambda and the command line ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_all_lambda_handlers_of_an_app_share_one_client_and_one_loop(is_async: bool) -> None:
+    world = World(is_async=is_async)
+    loops: list[object] = []
+
+    async def note_loop() -> None:
+        loops.append(asyncio.get_running_loop())
+
+    app = app_of(note_loop, world.handler_of(world.client_of(is_async), is_async))
+    event = {"Records": [RecordBuilder().insert(ITEM)]}
+    handlers = [app.lambda_handler(), app.lambda_handler(report_batch_item_failures=True)]
+    for handler in (*handlers, *handlers):
+        assert handler(event, None) == {"batchItemFailures": []}
+    if app._host is not None:  # Lambda never closes it
+        app._host.close()
+    assert world.log.count("open session") == 1
+    assert "4 sent" in world.log
+    assert len(set(loops)) == 1
+
+
 def test_in_lambda_clients_open_at_init_and_stay(tmp_path: Path) -> None:
     with LambdaFunction("with_dependencies", tmp_path) as function:
         assert function.initialize() is None
