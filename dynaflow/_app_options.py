@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Literal, TypeAlias
 
+from dynaflow._checks import takes
 from dynaflow.errors import RegistrationError
 from dynaflow.routing import Router
 
@@ -25,7 +26,9 @@ def check_options(
     """Refuse options that cannot work."""
     for router in routers:
         if not isinstance(router, Router):
-            raise RegistrationError(f"App(...) takes Routers, got {type(router).__name__}")
+            raise RegistrationError(
+                f"App(...) takes Routers, got {type(router).__name__}: write App(router, another)"
+            )
     if not isinstance(concurrency, int) or concurrency < 1:
         raise RegistrationError("concurrency= is a whole number of calls, at least 1")
     if not isinstance(threads, int) or threads < 0:
@@ -40,3 +43,7 @@ def check_options(
         )
     if lifespan is not None and (not callable(lifespan) or iscoroutinefunction(lifespan)):
         raise RegistrationError("lifespan= takes a function that returns an async context manager")
+    if lifespan is not None and not takes(lifespan, 1):
+        raise RegistrationError(
+            "lifespan= is called with the App: write 'async def lifespan(app: App)'"
+        )

@@ -145,6 +145,13 @@ def depends_of(function: Any, parameter: inspect.Parameter, annotation: Any) -> 
     found = [extra for extra in annotation.__metadata__ if isinstance(extra, Depends)]
     if Depends in annotation.__metadata__:
         raise RegistrationError(f"{where} has Depends without what to call: write Depends(f)")
+    if not found and parameter.name not in (*IMAGES, *BATCH):
+        bare = next((extra for extra in annotation.__metadata__ if inspect.isroutine(extra)), None)
+        if bare is not None and parameter.default is parameter.empty:
+            raise RegistrationError(
+                f"{where} has a function in its Annotated: what makes its value is written "
+                f"Depends({handler_name(bare)})"
+            )
     if len(found) > 1:
         raise RegistrationError(f"{where} has {len(found)} Depends(...): leave one of them")
     if found and parameter.name in (*IMAGES, *BATCH):

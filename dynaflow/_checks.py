@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from inspect import iscoroutinefunction, isfunction, isroutine
+from inspect import iscoroutinefunction, isfunction, isroutine, signature
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,6 +33,7 @@ __all__ = [
     "checked_unmatched",
     "name_of",
     "same_table",
+    "takes",
 ]
 
 Condition: TypeAlias = Filter | Callable[[Record], bool]
@@ -169,7 +170,15 @@ def checked_name(name: str | None, owner: str) -> str | None:
 
 def checked_middleware(middleware: Sequence[Middleware], where: str) -> tuple[Middleware, ...]:
     """Return the layers of a ``middleware=``, each of them callable."""
-    return checked_sequence(middleware, where)
+    checked: tuple[Middleware, ...] = checked_sequence(middleware, where)
+    for layer in checked:
+        if not takes(layer, 2):
+            raise RegistrationError(
+                f"{where}: {name_of(layer)} cannot be called with a call and what comes next. "
+                "Middleware is written 'async def layer(call: Call, call_next: Process)'; an "
+                "observer belongs into App(observers=[...])"
+            )
+    return checked
 
 
 def checked_observers(observers: Sequence[Observer], where: str) -> tuple[Observer, ...]:
@@ -186,13 +195,32 @@ def checked_observers(observers: Sequence[Observer], where: str) -> tuple[Observ
                 f"{where}: {name_of(observer)} is async, and nothing would await it: an observer "
                 "has a thread of its own, so make it a plain 'def'"
             )
+        if not takes(observer, 1):
+            raise RegistrationError(
+                f"{where}: {name_of(observer)} cannot be called with an event: an observer is "
+                "written 'def observe(event: Event) -> None'"
+            )
     return checked
+
+
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Return whether it can be called with so many positional arguments, as far as it shows."""
+    try:
+        shape = signature(function)
+    except (TypeError, ValueError):  # of C code: nothing shows
+        return True
+    try:
+        shape.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def checked_sequence(callables: Sequence[Any], where: str) -> tuple[Any, ...]:
     """Return a list of callables as a tuple."""
     if callable(callables):
-        raise RegistrationError(f"{where} takes a list: write [{name_of(callables)}]")
+        member = name_of(callables) if isroutine(callables) else f"{name_of(callables)}(...)"
+        raise RegistrationError(f"{where} takes a list: write [{member}]")
     if not isinstance(callables, Sequence):
         raise RegistrationError(f"{where} takes a list, got {type(callables).__name__}")
     for member in callables:

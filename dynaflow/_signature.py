@@ -139,7 +139,7 @@ def annotation_of(function: Any, parameter: inspect.Parameter) -> Any:
         raise RegistrationError(
             f"{where}: the name {error.name!r} "
             "is not there at run time. Import it outside of `if TYPE_CHECKING:`, and define models "
-            "at module level."
+            "and dependencies at module level."
         ) from None
     except RegistrationError as error:  # of Depends(...)
         raise RegistrationError(f"{where}: {error}") from None

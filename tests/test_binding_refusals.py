@@ -157,8 +157,8 @@ AT_APP: list[tuple[Handler, str]] = [
     (
         only_for_type_checkers,
         "'new: OnlyForTypeCheckers' of only_for_type_checkers: the name 'OnlyForTypeCheckers' is "
-        "not there at run time. Import it outside of `if TYPE_CHECKING:`, and define models at "
-        "module level.",
+        "not there at run time. Import it outside of `if TYPE_CHECKING:`, and define models "
+        "and dependencies at module level.",
     ),
     (
         with_local_model(),

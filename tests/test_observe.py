@@ -163,7 +163,8 @@ def test_a_batch_of_nothing_but_undecodable_records_has_no_age() -> None:
 @pytest.mark.parametrize(
     ("observers", "says"),
     [
-        (Noting(), "takes a list: write [tests.support.watching.Noting]"),
+        (Noting(), "takes a list: write [tests.support.watching.Noting(...)]"),
+        ([lambda: None], "cannot be called with an event"),
         ([Noting], "Noting is a class: write Noting()"),
         (["log"], "str is not callable"),
     ],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from dynaflow import App, Call, F, Process, Record, Router
+from dynaflow.observe import Event
 from tests.support.routers import nothing, nothing_async, refusal, router_named
 
 
@@ -169,11 +171,15 @@ async def pass_on(call: Call, call_next: Process) -> None:
     await call_next(call)
 
 
+def print_event(event: Event) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("middleware", "message"),
     [
         (pass_on, f"takes a list: write [{__name__}.pass_on]"),
         ([pass_on, 3], "int is not callable"),
+        ([print_event], f"{__name__}.print_event cannot be called with a call and what comes nex"),
         (3, "takes a list, got int"),
         ((layer for layer in [pass_on]), "takes a list, got generator"),
     ],
@@ -185,6 +191,11 @@ def test_middleware_is_a_list_of_callables(middleware: Any, message: str) -> Non
     refused = options_refused(middleware=middleware)
     assert refused.startswith(f"middleware= of {nothing.__module__}.nothing")
     assert message in refused
+
+
+@asynccontextmanager
+async def lifespan_without_app() -> AsyncIterator[None]:
+    yield
 
 
 async def lifespan_without_decorator(app: App) -> AsyncIterator[None]:
@@ -200,6 +211,7 @@ async def lifespan_without_decorator(app: App) -> AsyncIterator[None]:
         ({"failure_policy": "skip"}, "failure_policy='skip' is unknown: write 'stop_item' or"),
         ({"lifespan": lifespan_without_decorator}, "decorate it with @asynccontextmanager"),
         ({"lifespan": 3}, "lifespan= takes a function"),
+        ({"lifespan": lifespan_without_app}, "write 'async def lifespan(app: App)'"),
     ],
 )
 def test_options_of_an_app_that_cannot_work_are_refused(
@@ -210,4 +222,6 @@ def test_options_of_an_app_that_cannot_work_are_refused(
 
 def test_an_app_takes_routers() -> None:
     target: Any = nothing
-    assert refusal(lambda: App(target)) == "App(...) takes Routers, got function"
+    assert refusal(lambda: App(target)) == (
+        "App(...) takes Routers, got function: write App(router, another)"
+    )
