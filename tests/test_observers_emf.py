@@ -183,6 +183,21 @@ def test_no_duration_is_counted_twice() -> None:
     assert [line["Duration"] for line in lines_of(stream.getvalue())[1::2]] == [[500]] * 3
 
 
+def test_the_end_of_one_batch_loses_no_duration_of_another() -> None:
+    stream = io.StringIO()
+    emf = EMF(stream=stream)
+    ship, bill = (
+        outcome(Status.DONE, duration=1.0),
+        outcome(Status.DONE, route="bill", duration=0.5),
+    )
+    emf(CallEnded((ship,)))
+    emf(CallEnded((bill,)))
+    emf(ended(ship))
+    emf(ended(bill))
+    shipped, billed = lines_of(stream.getvalue())[1::2]
+    assert (shipped["Duration"], billed["Duration"]) == ([1000], [500])
+
+
 def test_skipped_records_are_counted_apart() -> None:
     stream = io.StringIO()
     EMF(stream=stream)(ended(outcome(Status.SKIPPED), outcome(Status.NOT_DONE)))

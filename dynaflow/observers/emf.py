@@ -76,14 +76,12 @@ class EMF:
         if isinstance(event, CallEnded):
             self._note(event)
             return
-        with self._lock:
-            durations, self._durations = self._durations, {}
         timestamp = int(time.time() * 1000)
         lines = [self._batch_line(event, timestamp)]
-        lines += [
-            self._route_line(route, counts, durations.get(route, ()), timestamp)
-            for route, counts in _by_route(event).items()
-        ]
+        for route, counts in _by_route(event).items():
+            with self._lock:  # those of other routes are of other batches, which have not ended
+                durations = self._durations.pop(route, ())
+            lines.append(self._route_line(route, counts, durations, timestamp))
         self._print(lines)
 
     def _note(self, event: CallEnded) -> None:
