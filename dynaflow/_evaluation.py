@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, NoReturn, TypeAlias
 
 from dynaflow._dependencies import Dependency, Key, Parameters
 from dynaflow._generators import Ending, Opened, close, close_all, close_async, start, start_async
@@ -14,6 +15,8 @@ from dynaflow.context import HandlerContext
 from dynaflow.errors import DynaflowError
 
 __all__ = ["Values", "evaluate", "evaluate_async", "needed", "open_here", "open_on_loop"]
+
+_UNFINISHED = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
 Values: TypeAlias = dict[Key, Any]
 
@@ -39,7 +42,9 @@ def evaluate(
         value = start(result, dependency.name)
         opened.append(Opened(result, dependency.name))
     else:
-        value = _no_coroutine(result, dependency.name)
+        if isinstance(result, _UNFINISHED):
+            _refuse_unfinished(result, dependency.name)
+        value = result
     values[dependency.key] = value
 
 
@@ -113,11 +118,15 @@ def _called(dependency: Dependency, context: HandlerContext | None, values: Valu
     return dependency.function(**arguments)
 
 
-def _no_coroutine(value: Any, name: str) -> Any:
-    if not inspect.iscoroutine(value):
-        return value
-    value.close()
+def _refuse_unfinished(value: Any, name: str) -> NoReturn:
+    if inspect.iscoroutine(value):
+        value.close()
+        raise DynaflowError(
+            f"the dependency {name} is a plain function and returned a coroutine, which nobody "
+            "awaits: make it an 'async def' that awaits it and returns what comes of it"
+        )
     raise DynaflowError(
-        f"the dependency {name} is a plain function and returned a coroutine, which nobody awaits: "
-        "make it an 'async def' that awaits it and returns what comes of it"
+        f"the dependency {name} is a plain function and returned a generator, whose code nobody "
+        "runs: name the generator function itself, or write 'yield from'. If values are meant, "
+        "return a list of them"
     )

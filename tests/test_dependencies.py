@@ -596,6 +596,21 @@ def test_a_plain_function_that_returns_a_coroutine_is_told_so() -> None:
     )
 
 
+@pytest.mark.parametrize("generator", [generator_function, async_generator_function])
+def test_a_plain_function_that_returns_a_generator_is_told_so(
+    generator: Callable[[], Any],
+) -> None:
+    def forgets_to_run() -> Any:
+        return generator()
+
+    def handler(value: Annotated[str, Depends(forgets_to_run)]) -> None:
+        """Leave the value alone, as one does with a transaction: it would never begin."""
+
+    result = run(handler)
+    assert "forgets_to_run is a plain function and returned a generator" in str(of_error(result))
+    assert result.failed is not None
+
+
 def test_a_sync_handler_that_returns_an_awaitable_keeps_its_dependencies_until_it_is_done() -> None:
     log = Log()
 
