@@ -84,6 +84,19 @@ def test_sigterm_ends_in_order_and_the_next_run_goes_on_from_there(
     assert process.returncode == 0
 
 
+def test_sigterm_cuts_off_calls_in_flight_when_their_grace_is_over(
+    project: Project, table: Table
+) -> None:
+    table.put("slow")
+    process = start("run", "shop:router", *table.options, "--grace", "0.1", "--store", "memory")
+    assert read_line(process) == "handled slow\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "Exception in callback" not in err
+    assert "0 records done" in err
+
+
 def test_a_second_ctrl_c_does_not_wait_for_calls_in_flight(project: Project, table: Table) -> None:
     table.put("slow")
     process = start("run", "shop:router", *table.options, "--grace", "60", "--store", "memory")

@@ -115,4 +115,15 @@ def _cut(scope: anyio.CancelScope, grace: float) -> None:
     if grace <= 0:
         scope.cancel()
     elif not math.isinf(grace):
-        scope.deadline = min(scope.deadline, anyio.current_time() + grace)
+        scope.deadline = min(scope.deadline, _now() + grace)
+
+
+def _now() -> float:
+    """Return the loop's time, in a callback of its own, too, such as a signal's.
+
+    There no task runs, by which sniffio, where it is installed, tells anyio what loop this is.
+    """
+    try:
+        return anyio.current_time()
+    except RuntimeError:
+        return asyncio.get_running_loop().time()
