@@ -60,9 +60,11 @@ class Reloading:
         self.process = process
         self.lines: list[str] = []
         self._coming: Queue[str] = Queue()
+        self._readers: list[Thread] = []
         for stream in (process.stdout, process.stderr):
             assert stream is not None
-            Thread(target=self._read, args=(stream,), daemon=True).start()
+            self._readers.append(Thread(target=self._read, args=(stream,), daemon=True))
+            self._readers[-1].start()
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:
@@ -77,6 +79,12 @@ class Reloading:
             pytest.fail(f"{text!r} does not come after {self.lines}")
         self.lines.append(line)
         return line
+
+    def is_silent(self) -> bool:
+        """Wait until nobody can write any more, the child included."""
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return not any(reader.is_alive() for reader in self._readers)
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal and return the exit code."""
@@ -242,6 +250,18 @@ def test_a_terminal_that_is_closed_ends_both_in_order(project: Project, table: T
         run.until("1 records done")
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the pipe is passed on on POSIX only")
+def test_when_the_parent_is_killed_the_child_ends_in_order(project: Project, table: Table) -> None:
+    project.write("shop.py", SHOP.format(word="slow", seconds=0.3) + '        print("over")\n')
+    with reloading(table) as run:
+        table.put("a")
+        run.until("slow a")
+        run.process.kill()
+        assert run.is_silent()
+        run.until("1 records done")
+    assert "over" in run.lines or run.until("over")
 
 
 @linux_only

@@ -2,7 +2,8 @@
 
 The child has a process group of its own, so that Ctrl-C reaches only this process, which passes it
 on: else the child would take one Ctrl-C for two, and end without saving. From there it could not
-read the terminal, so it has no stdin.
+read the terminal, so it has no stdin. It holds the reading end of a pipe whose other end only this
+process has: at its end of file this process is gone, however that came, and the child ends, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +23,12 @@ from dynaflow.cli._exit import ExitCode
 from dynaflow.cli._output import talk
 from dynaflow.errors import ExtraMissing
 
-__all__ = ["run_again_and_again"]
+__all__ = ["end_with_parent", "run_again_and_again"]
 
 _LOOK = 200  # milliseconds between two looks at the child
 _SETTLE = 100  # milliseconds without a change, after which those before are taken as one
 _BEYOND_GRACE = 5.0  # seconds beyond its grace that a child has to end
+_PIPE = "DYNAFLOW_PARENT_PIPE"  # names the child's end of the pipe, for the child alone
 _SIGNALS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
 if os.name == "posix":  # a terminal that is closed tells only this process
     _SIGNALS = (*_SIGNALS, signal.SIGHUP)
@@ -78,12 +81,37 @@ def run_again_and_again(arguments: Sequence[str], directory: Path, *, grace: flo
         return child.end()
 
 
+def end_with_parent(grace: float) -> None:
+    """In a child: when its parent is gone, end in order, as at a SIGTERM. Elsewhere nothing.
+
+    Args:
+        grace: seconds that calls in flight have to end.
+    """
+    pipe = os.environ.pop(_PIPE, None)
+    if pipe is None:
+        return
+    descriptor = int(pipe)
+    os.set_inheritable(descriptor, False)
+    main = threading.main_thread().ident
+
+    def watch() -> None:
+        os.read(descriptor, 1)  # nothing is ever written
+        # To the main thread: a signal that another one takes does not wake the event loop.
+        signal.pthread_kill(main or 0, signal.SIGTERM)
+        time.sleep(grace + _BEYOND_GRACE)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
 class _Child:
     """The process that reads the stream: at most one at a time."""
 
     def __init__(self, arguments: Sequence[str], grace: float) -> None:
         self._command = (sys.executable, "-m", "dynaflow", *arguments)
         self._grace = grace
+        # A pipe that is passed on to a child is POSIX's.
+        self._pipe = os.pipe() if os.name == "posix" else None
         self._process: subprocess.Popen[bytes] | None = None
         self._is_asked = False
         self._is_mourned = False
@@ -99,11 +127,15 @@ class _Child:
         if self._is_over:
             return
         self._is_asked = self._is_mourned = False
+        # A file that is written twice in a second is taken for its compiled form of before.
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        if self._pipe is not None:
+            environment[_PIPE] = str(self._pipe[0])
         self._process = subprocess.Popen(  # noqa: S603 - it starts what runs here, with its options
             self._command,
             stdin=subprocess.DEVNULL,
-            # A file that is written twice in a second is taken for its compiled form of before.
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            env=environment,
+            pass_fds=() if self._pipe is None else self._pipe[:1],
             process_group=0 if os.name == "posix" else None,
         )
         if self._is_over:  # a signal came in between

@@ -15,7 +15,7 @@ import typer
 from dynaflow.cli._exit import ExitCode, refuse
 from dynaflow.cli._options import AppDirectory, EndpointUrl, Region, Target
 from dynaflow.cli._output import logs_to_stderr, talk
-from dynaflow.cli._reload import run_again_and_again
+from dynaflow.cli._reload import end_with_parent, run_again_and_again
 from dynaflow.cli._target import load_app
 from dynaflow.poller import Poller, PollerResult, Shutdown, stop_on_signals
 from dynaflow.sources import DynamoDBSource
@@ -88,6 +88,7 @@ def run(
     if reload:
         arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
         raise typer.Exit(run_again_and_again(arguments, app_directory, grace=grace))
+    end_with_parent(grace)
     app = load_app(target, app_directory)
     source = DynamoDBSource(table, region=region, endpoint_url=endpoint_url)
     talk(f"reading {table} from {start}; checkpoints of application {application!r}: {store}")
