@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def invoke(
         batch = Batch(*decode_event(event))
         with logs_to_stderr():
             result = _process(app, batch)
-    report = [_report(record, result) for record in batch.records]
+    report = _reports(batch, result)
     if as_json:
         print_json({"records": report, "answer": _answer(result)})
     else:
@@ -68,10 +69,21 @@ def _answer(result: BatchResult) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": result.failed.sequence_number}]}
 
 
-def _report(record: Record | Undecodable, result: BatchResult) -> dict[str, Any]:
-    calls = [_call(outcome) for outcome in result.outcomes if outcome.record is record]
+def _reports(batch: Batch, result: BatchResult) -> list[dict[str, Any]]:
+    calls: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    for outcome in result.outcomes:
+        calls[id(outcome.record)].append(_call(outcome))
+    not_done = set(map(id, result.not_done))
+    return [
+        _report(record, calls[id(record)], is_done=id(record) not in not_done)
+        for record in batch.records
+    ]
+
+
+def _report(
+    record: Record | Undecodable, calls: list[dict[str, Any]], *, is_done: bool
+) -> dict[str, Any]:
     failed = any(call["status"] == Status.FAILED.value for call in calls)
-    is_done = all(other is not record for other in result.not_done)
     status = Status.DONE if is_done else Status.FAILED if failed else Status.NOT_DONE
     return {
         "eventName": record.event_name.value if isinstance(record, Record) else None,
