@@ -65,6 +65,47 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(options: tuple[str, ..
     process.stderr.close()
 
 
+def test_ctrl_c_while_the_command_line_is_still_imported_exits_with_130_and_no_traceback() -> None:
+    result = run_python(
+        """
+        import sys
+
+        class Interrupted:
+            def find_spec(self, name, *_):
+                if name == "typer":
+                    raise KeyboardInterrupt
+
+        from dynaflow.cli import main
+
+        sys.meta_path.insert(0, Interrupted())
+        main()
+        """
+    )
+    assert (result.returncode, result.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "told"),
+    [("stdin", 2, "stdin is not JSON"), ("stdout", 2, "stdin is not JSON"), ("stderr", 2, "")],
+)
+def test_a_stream_that_is_closed_is_taken_for_an_empty_one(
+    closed: str, code: int, told: str
+) -> None:
+    result = run_python(
+        f"""
+        import sys
+        from dynaflow.cli import main
+
+        sys.{closed} = None
+        sys.argv = ["dynaflow", "explain", "dynaflow.demo.shop:app", "-"]
+        main()
+        """
+    )
+    assert result.returncode == code
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize("package", ["typer", "rich"])
 def test_without_the_cli_extra_there_is_one_line_with_the_command_that_installs_it(
     package: str,

@@ -121,6 +121,18 @@ def test_data_is_shown_only_on_request(project: Project) -> None:
     assert record["keys"] == {"id": "A-1"}
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_terminal_cannot_show_is_escaped(
+    project: Project, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    path = project.write_event(event(BUILD.insert({"id": "\u2192", "total": 1})))
+    with start("explain", "shop:app", path, "--show-data") as process:
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert '{"id": "\\u2192"}' in out
+
+
 def test_a_filter_that_cannot_tell_exits_with_1(project: Project) -> None:
     path = project.write_event(event(BUILD.insert(ORDER)))
     result = project.run("explain", "shop:strict", path)
