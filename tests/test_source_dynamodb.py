@@ -25,6 +25,7 @@ from dynaflow.errors import (
 )
 from dynaflow.source import LATEST, TRIM_HORIZON, Page, Position, Reader, Shard, after
 from dynaflow.sources import DynamoDBSource
+from dynaflow.sources._client import Clients
 
 pytestmark = pytest.mark.anyio
 
@@ -270,9 +271,32 @@ async def test_an_endpoint_that_is_no_url_is_refused() -> None:
 
 async def test_an_endpoint_where_nobody_listens_may_be_tried_again() -> None:
     source = DynamoDBSource("t", session=make_session(), endpoint_url="http://127.0.0.1:9")
-    with pytest.raises(SourceError, match="EndpointConnectionError") as caught:
+    with pytest.raises(SourceError, match=r"nobody answers at .*:9\. Check") as caught:
         await source.__aenter__()
     assert not isinstance(caught.value, StreamRefused)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_aws"),
+    [
+        ("https://dynamodb.eu-north-1.amazonaws.com", True),
+        ("https://dynamodb.EU-north-1.amazonaws.com.", True),
+        ("https://vpce-1-a.dynamodb.eu-north-1.vpce.amazonaws.com", True),
+        ("https://123456789012.ddb.eu-north-1.amazonaws.com", True),
+        ("https://dynamodb.eu-north-1.api.aws", True),
+        ("https://dynamodb.cn-north-1.amazonaws.com.cn", True),
+        ("https://dynamodb.cn-north-1.api.amazonwebservices.com.cn", True),
+        ("https://dynamodb.eusc-de-east-1.amazonaws.eu", True),
+        ("https://dynamodb.us-iso-east-1.c2s.ic.gov", True),
+        ("https://dynamodb.us-isob-east-1.sc2s.sgov.gov", True),
+        ("http://127.0.0.1:8000", False),
+        ("http://amazonaws.com.example.org", False),
+        ("http://localaws:8000", False),
+    ],
+)
+async def test_aws_itself_is_told_from_a_stand_in(endpoint: str, is_aws: bool) -> None:
+    async with Clients(make_session(), "eu-north-1", endpoint, None) as clients:
+        assert clients.is_aws is is_aws
 
 
 async def test_a_missing_extra_is_named(aws_environment: pytest.MonkeyPatch) -> None:

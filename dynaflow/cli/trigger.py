@@ -8,6 +8,7 @@ import sys
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from dynaflow.cli._options import EndpointUrl, Region
 from dynaflow.cli._output import talk
 from dynaflow.encoding import encode
 from dynaflow.sources._client import Clients, ConditionFailed
-from dynaflow.values import canonical, decode, printable
+from dynaflow.values import canonical, decode, harmless, printable
 
 __all__ = ["trigger"]
 
@@ -33,6 +34,7 @@ class Change(StrEnum):
 
 
 _DONE = {Change.INSERT: "inserted", Change.MODIFY: "modified", Change.REMOVE: "removed"}
+_AS_KEY = {"S": "text, as in id=A-1", "N": "a number as JSON does, as in id=7"}
 _REFUSED = {
     Change.INSERT: "there is such an item already, and it is left as it is. Change it with: "
     "dynaflow trigger modify",
@@ -113,6 +115,10 @@ async def _write(
         talk(f"writing to {where}")
         if not (description.get("StreamSpecification") or {}).get("StreamEnabled"):
             talk(f"table {table} has no stream, so no record will come of it")
+        numbers = [name for name in item.others if _is_bare_number(name, *assigned[name])]
+        if numbers:
+            names = ", ".join(map(harmless, numbers))
+            talk(f"as numbers: {names}. What is meant as text needs quotes: 'zip=\"10115\"'")
         if clients.is_aws and not yes:
             _confirm(f"{change} {item} in {where}?")
         operation, options = _request(change, item)
@@ -176,10 +182,18 @@ def _key_value(name: str, kind: str, text: str, value: Any) -> dict[str, Any]:
         return {"S": text.partition("=")[2]}  # it only looks like a number
     if kind not in written:
         refuse(
-            f"{text!r}: {name} is of type {kind} in this table, and this is {next(iter(written))}",
+            f"{text!r}: {name} is of type {kind} in this table, and this is {next(iter(written))}. "
+            f"Write {_AS_KEY[kind]}",
             ExitCode.USAGE,
         )
+    if written == {"S": ""}:
+        refuse(f"{text!r}: a key is never empty. Write {_AS_KEY[kind]}", ExitCode.USAGE)
     return written
+
+
+def _is_bare_number(name: str, text: str, value: Any) -> bool:
+    """Return True for a number that is one by its looks alone; JSON says what it means."""
+    return isinstance(value, Decimal) and not text.startswith(f"{name}:=")
 
 
 def _wire(text: str, value: Any) -> dict[str, Any]:

@@ -48,6 +48,23 @@ _CLIENT_REMEDIES = {
 }
 
 
+_UNANSWERED = ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError")
+
+# AWS's domains, those of its partitions and of their dual-stack endpoints.
+_AWS_DOMAINS = (
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".amazonaws.eu",
+    ".amazonwebservices.com.cn",
+    ".amazonwebservices.eu",
+    ".aws",
+    ".scloud",
+    ".ic.gov",
+    ".sgov.gov",
+    ".adc-e.uk",
+)
+
+
 class IteratorExpired(Exception):
     """A shard iterator is older than 15 minutes (GetRecords: ExpiredIteratorException)."""
 
@@ -219,6 +236,11 @@ def _client_error(what: str, error: Exception, endpoint: str) -> SourceError:
     name = type(error).__name__
     if name in _CLIENT_REMEDIES:
         return StreamRefused(f"{what}: {name}. To mend it, {_CLIENT_REMEDIES[name]}.")
+    if name in _UNANSWERED:
+        return SourceError(
+            f"{what}: {name}: nobody answers at {endpoint}. Check the network, the region, and the "
+            "endpoint's URL if one is set."
+        )
     return SourceError(f"{what}: {name} ({endpoint})")
 
 
@@ -240,4 +262,4 @@ def _streams_endpoint(endpoint: str | None) -> str | None:
 
 def _is_aws(endpoint: str) -> bool:
     host = urlsplit(endpoint).hostname or ""
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".aws"))
+    return host.rstrip(".").endswith(_AWS_DOMAINS)
