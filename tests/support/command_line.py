@@ -86,6 +86,7 @@ def _fresh_imports() -> Iterator[None]:
     finally:
         sys.path[:] = path
         for name in set(sys.modules) - modules:
-            origin = getattr(sys.modules[name], "__file__", None)
-            if origin is not None and Path(origin).is_relative_to(Path.cwd()):
+            origin = Path(getattr(sys.modules[name], "__file__", None) or sys.prefix)
+            # An environment may lie in the directory, too; its libraries are no one's to forget.
+            if origin.is_relative_to(Path.cwd()) and not origin.is_relative_to(sys.prefix):
                 del sys.modules[name]
