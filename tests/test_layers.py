@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -113,8 +114,13 @@ def files() -> list[str]:
     return [path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.rglob("*.py")]
 
 
-def imports_of(name: str) -> Iterator[tuple[str, bool]]:
-    """Yield what a file imports, as file names or libraries, and whether inside a function."""
+@functools.cache
+def imports_of(name: str) -> tuple[tuple[str, bool], ...]:
+    """Return what a file imports, as file names or libraries, and whether inside a function."""
+    return tuple(_imports_of(name))
+
+
+def _imports_of(name: str) -> Iterator[tuple[str, bool]]:
     tree = ast.parse((ROOT / f"{name}.py").read_text())
     inside = {
         id(node)
