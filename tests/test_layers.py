@@ -36,7 +36,9 @@ observers/emf observers/otel observers/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
 __init__
-testing/records testing/clock testing/client testing/__init__
+testing/records testing/clock testing/client
+testing/_mapping_rules testing/_mapping_report testing/_mapping_sandbox testing/_mapping_lanes
+testing/_mapping_run testing/mapping testing/__init__
 pytest_plugin
 demo/emulator demo/storm demo/stage demo/history
 demo/ledger demo/services demo/shop demo/traffic demo/show demo/run

@@ -1,8 +1,23 @@
-"""What tests of handlers need: a client that runs them, records, and events made of these."""
+"""What tests of handlers need: a client that runs them, records, events, and Lambda's mapping."""
 
 from __future__ import annotations
 
+from dynaflow.testing._mapping_report import GivenUp, Invocation, MappingReport
+from dynaflow.testing._mapping_sandbox import SandboxDied, Throttled
 from dynaflow.testing.client import AsyncStream, Stream, TestClient
+from dynaflow.testing.mapping import EventSourceMapping
 from dynaflow.testing.records import RecordBuilder, lambda_event
 
-__all__ = ["AsyncStream", "RecordBuilder", "Stream", "TestClient", "lambda_event"]
+__all__ = [
+    "AsyncStream",
+    "EventSourceMapping",
+    "GivenUp",
+    "Invocation",
+    "MappingReport",
+    "RecordBuilder",
+    "SandboxDied",
+    "Stream",
+    "TestClient",
+    "Throttled",
+    "lambda_event",
+]
