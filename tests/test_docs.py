@@ -37,6 +37,7 @@ from dynaflow import errors, filters
 from dynaflow.cli._commands import commands
 from dynaflow.cli._exit import ExitCode
 from dynaflow.routing import RouteOptions
+from dynaflow.testing import EventSourceMapping
 from tests.support.command_line import Project
 from tests.support.documents import DOCUMENTS, ROOT, Command, Document
 
@@ -353,6 +354,14 @@ def test_every_option_of_a_batch_route_has_its_row_in_the_table() -> None:
     documented = set(code(rows))
     shared = set(RouteOptions.__annotations__)
     assert documented == {f"{name}=" for name in named | shared}
+
+
+def test_every_option_of_the_mapping_has_its_row_in_the_table() -> None:
+    options = inspect.signature(EventSourceMapping).parameters.values()
+    rows = Document("docs/testing.md").column("Option of EventSourceMapping")
+    assert set(code(rows)) == {
+        f"{option.name}=" for option in options if option.kind is option.KEYWORD_ONLY
+    }
 
 
 @pytest.mark.parametrize("head", ["Log line", "Message"])

@@ -328,8 +328,8 @@ def test_of_records_that_are_too_old_there_is_no_response_and_one_count_as_recor
 
 
 def test_only_the_records_that_are_too_old_are_dropped_from_a_batch() -> None:
-    raws = records(5)
-    for raw, created in zip(raws, (0, 100, 0, 90, 100), strict=True):
+    raws = records(5)  # the second is just as old as it may be
+    for raw, created in zip(raws, (0, 40, 0, 90, 100), strict=True):
         raw["dynamodb"]["ApproximateCreationDateTime"] = created
     sent: list[dict[str, Any]] = []
     mapping = EventSourceMapping(
@@ -408,10 +408,19 @@ def test_a_window_opens_when_the_last_invocation_has_ended() -> None:
     def handler(event: Any, context: Any) -> None:
         mapping.clock.advance(1)
 
-    mapping = EventSourceMapping(handler, start=started, maximum_batching_window=2, batch_size=4)
+    mapping = EventSourceMapping(
+        handler, start=started - 1, maximum_batching_window=2, batch_size=4
+    )
     report = mapping.run(raws)
-    assert batches(report, raws) == [[0, 1, 2], [3, 4, 5], [6, 7]]
-    assert [each.at - started for each in report.invocations] == [2, 5, 8]
+    assert batches(report, raws) == [[0, 1], [2, 3, 4], [5, 6, 7]]
+    assert [each.at - started for each in report.invocations] == [1, 4, 7]
+
+
+def test_a_window_in_which_nothing_comes_opens_again() -> None:
+    raws = records(1)
+    started = raws[0]["dynamodb"]["ApproximateCreationDateTime"]
+    mapping = EventSourceMapping(raising(), start=started - 5, maximum_batching_window=2)
+    assert [each.at - started for each in mapping.run(raws).invocations] == [1]
 
 
 def test_a_full_batch_does_not_wait_for_its_window() -> None:
