@@ -155,7 +155,7 @@ async def test_a_closed_shard_is_read_to_its_end(world: World) -> None:
     world.write("a", *items("i", 10))
     world.source.close("a")
     result = await world.run_once()
-    assert world.handled == items("i", 10)
+    assert sorted(world.handled) == items("i", 10)  # items run side by side
     assert await world.positions() == {"a": "SHARD_END"}
     assert result == PollerResult(records=10)
 
@@ -229,7 +229,7 @@ async def test_a_shard_that_cannot_be_read_does_not_hold_up_another(world: World
     world.source.fail("next", *[SourceError("throttled")] * 100, shard_id="a")
     world.write("b", *items("b", 5))
     await world.run_for(30)
-    assert world.handled == items("b", 5)
+    assert sorted(world.handled) == items("b", 5)  # items run side by side
 
 
 async def test_trimmed_records_are_reported_and_reading_goes_on(
@@ -431,7 +431,7 @@ async def test_sequence_numbers_order_as_integers(world: World) -> None:
     await world.run_once()
     assert await world.positions() == {"a": world.numbers["i5"]}
     await world.run_once()
-    assert world.handled == items("i", 6)
+    assert sorted(world.handled) == items("i", 6)  # items run side by side
 
 
 async def test_a_poison_record_is_delivered_for_ever_with_growing_waits(
@@ -484,7 +484,7 @@ async def test_a_restart_goes_on_where_the_last_run_ended(world: World) -> None:
     await world.run_once()
     world.write("a", "i3", "i4")
     await world.run_once()
-    assert world.handled == items("i", 5)
+    assert sorted(world.handled) == items("i", 5)  # items run side by side
 
 
 async def test_two_applications_read_the_same_stream_independently(world: World) -> None:
