@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
@@ -14,7 +13,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from dynaflow._pump import MOMENT, Pump
-from dynaflow.engine.lost import LostCalls
+from dynaflow.engine.lost import LostCalls, close_unawaited
 from dynaflow.engine.threads import Threads
 
 __all__ = ["asyncio_task", "in_thread", "until_back", "until_seen"]
@@ -59,8 +58,8 @@ async def in_thread(
 
 def _drop_result(thread: Future[Any]) -> None:
     """Close a coroutine that nobody will await, because nobody waits for its thread any more."""
-    if thread.exception() is None and inspect.iscoroutine(thread.result()):
-        thread.result().close()
+    if thread.exception() is None:
+        close_unawaited(thread.result())
 
 
 async def until_back(lost: LostCalls, lane: Hashable) -> None:

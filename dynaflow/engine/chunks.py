@@ -7,7 +7,6 @@ the low-water mark advances whichever route is slow.
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from typing import Any
 from dynaflow._route import Batching
 from dynaflow._table import CompiledRoute
 from dynaflow.batch import Outcome, Status
+from dynaflow.engine.lost import close_unawaited
 from dynaflow.engine.plan import Job, Lane
 from dynaflow.record import Record
 
@@ -92,8 +92,7 @@ class Chunk:
     def drop_pending(self) -> None:
         """Forget the awaitable; a coroutine is closed, because nobody will await it."""
         pending, self.pending = self.pending, None
-        if inspect.iscoroutine(pending):
-            pending.close()
+        close_unawaited(pending)
 
 
 class Chunks:

@@ -7,11 +7,12 @@ start, so that two calls never work on one item.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable
 
-__all__ = ["LostCalls"]
+__all__ = ["LostCalls", "close_unawaited"]
 
 
 class LostCalls:
@@ -55,3 +56,12 @@ class LostCalls:
                 self._waiting.setdefault(lane, []).append(tell)
                 return
         tell()
+
+
+def close_unawaited(returned: object) -> None:
+    """Close a coroutine that nobody will await; Python would warn of it.
+
+    Only a coroutine: another object's ``close()`` might do, or raise, anything.
+    """
+    if inspect.iscoroutine(returned):
+        returned.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Awaitable, Hashable, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from dynaflow._table import CompiledRoute, RouteTable
 from dynaflow.batch import Batch, Outcome, Status
 from dynaflow.engine.fold import Ledger
+from dynaflow.engine.lost import close_unawaited
 from dynaflow.engine.order import Ordering, item_of
 from dynaflow.errors import NonRetryable, OrderUnknown, Unmatched
 from dynaflow.record import Record, Undecodable
@@ -141,8 +141,7 @@ class Lane:
     def drop_pending(self) -> None:
         """Forget the awaitable; a coroutine is closed, because nobody will await it."""
         pending, self.pending = self.pending, None
-        if inspect.iscoroutine(pending):  # another object's close() might do, or raise, anything
-            pending.close()
+        close_unawaited(pending)
 
 
 class Plan:
