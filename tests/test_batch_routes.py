@@ -424,7 +424,7 @@ def test_models_are_asked_nothing_more_once_the_answer_has_been_given() -> None:
 
     late, free = batch_with_invalid(1, "late"), threading.Event()
     app = app_of(batch, None, threads=1)
-    result = run(app, Batch(late.records, late.source_arn, Deadline.after(0.2)))
+    result = run(app, Batch(late.records, late.source_arn, Deadline.after(0.8)))
     RELEASE.set()
     app._threads.start(free.set)
     assert free.wait(20)
@@ -796,9 +796,9 @@ def test_in_threads_a_hanging_call_is_lost_with_the_items_that_it_works_on() -> 
 
     app = app_of(batch, None, max_items=2, threads=2)
     host, records = Host(app), batch_of("abcd")
-    first = host.process(Batch(records.records, records.source_arn, Deadline.after(0.4)))
+    first = host.process(Batch(records.records, records.source_arn, Deadline.after(0.8)))
     assert steps(first.not_done) == [0, 1, 2, 3]
-    second = host.process(Batch(records.records, records.source_arn, Deadline.after(0.4)))
+    second = host.process(Batch(records.records, records.source_arn, Deadline.after(0.8)))
     assert steps(second.not_done) == [0, 1]  # c and d are free, a and b are still worked on
     release.set()
     assert host.process(records).failed is None
@@ -878,7 +878,7 @@ def test_a_lost_call_that_does_not_come_back_costs_its_items_only(backend: str) 
     lone, router = Router(middleware=[handlers]), Router()
     lone.add_route(["INSERT"], handlers.waits_alone, F.new.id == "b", name="own")
     router.on_batch(name="batch")(handlers.looks)
-    batch = batch_of("abc", deadline=Deadline.after(0.4))
+    batch = batch_of("abc", deadline=Deadline.after(0.8))
     result = anyio.run(App(lone, router).process, batch, backend=backend)
     handlers.release.set()
     assert steps(result.not_done) == [1]
@@ -963,7 +963,7 @@ def test_a_coroutine_that_nobody_will_await_is_closed(*, in_time: bool) -> None:
         return returned[0]
 
     app = app_of(batch, None, threads=1)
-    work = app.begin(app.plan(batch_of("abc", deadline=Deadline.after(0.3))))
+    work = app.begin(app.plan(batch_of("abc", deadline=Deadline.after(0.8))))
     app.run_without_loop(work)
     assert work.finish().failed is not None
     release.set()
@@ -1040,7 +1040,7 @@ def test_no_more_threads_than_the_app_has_run_batch_routes_beside_lanes() -> Non
     def batch(records: list[Record]) -> None:
         busy(9)
 
-    run(app_of(batch, own, threads=1), batch_of("abc", deadline=Deadline.after(0.4)))
+    run(app_of(batch, own, threads=1), batch_of("abc", deadline=Deadline.after(0.8)))
     release.set()
     assert max(peak) == 1
 

@@ -68,8 +68,8 @@ def test_a_handler_that_shields_itself_does_not_keep_the_answer(*, swallows: boo
 def test_the_item_of_a_shielded_call_starts_again_only_once_that_is_back() -> None:
     handler = Shielded()
     host = _host_of(handler)
-    host.process(batch_of(["stuck"], deadline=Deadline.after(0.3)))
-    held = host.process(batch_of(["stuck", "a"], deadline=Deadline.after(0.3)))
+    host.process(batch_of(["stuck"], deadline=Deadline.after(0.8)))
+    held = host.process(batch_of(["stuck", "a"], deadline=Deadline.after(0.8)))
     assert [step_of(record) for record in held.not_done] == [0]
     assert handler.called == ["stuck", "a"]
     again = host.process(batch_of(["stuck", "other"], deadline=Deadline.after(WAIT)))
@@ -81,7 +81,7 @@ def test_the_item_of_a_shielded_call_starts_again_only_once_that_is_back() -> No
 def test_calls_that_are_lost_on_the_loop_get_a_moment_before_the_process_is_given_up() -> None:
     handler = Shielded()
     host = _host_of(handler, threads=1)
-    host.process(batch_of(["stuck"], deadline=Deadline.after(0.3)))
+    host.process(batch_of(["stuck"], deadline=Deadline.after(0.8)))
     with pytest.raises(ThreadsExhausted, match="has to be restarted"):
         host.process(batch_of(["a"]))
     handler.let_go.set()

@@ -177,7 +177,7 @@ def test_a_hanging_handler_is_cut_off_and_everything_else_is_done(run: Run) -> N
     hanging = Hanging()
     app = app_of(hanging, threads=2)
     try:
-        batch = batch_of(["a", "hangs", "b", "hangs", "c"], deadline=Deadline.after(0.4))
+        batch = batch_of(["a", "hangs", "b", "hangs", "c"], deadline=Deadline.after(0.8))
         result = run(app, batch)
         assert steps(result) == [1, 3]
         assert hanging.reached.is_set()
@@ -188,10 +188,10 @@ def test_a_hanging_handler_is_cut_off_and_everything_else_is_done(run: Run) -> N
 def test_the_item_of_a_lost_thread_does_not_start_until_the_thread_is_back(run: Run) -> None:
     hanging = Hanging()
     app = app_of(hanging, threads=4)
-    run(app, batch_of(["hangs"], deadline=Deadline.after(0.2)))
+    run(app, batch_of(["hangs"], deadline=Deadline.after(0.8)))
     assert hanging.called == [0]
 
-    again = run(app, batch_of(["hangs", "other"], deadline=Deadline.after(0.2)))
+    again = run(app, batch_of(["hangs", "other"], deadline=Deadline.after(0.8)))
     assert steps(again) == [0]
     assert hanging.called == [0, 1], "only the other item ran"
     assert [o.status for o in again.outcomes if o.route is None] == [Status.NOT_DONE]
@@ -210,7 +210,7 @@ def test_a_held_item_starts_as_soon_as_its_lost_thread_is_back(run: Run) -> None
         hanging.let_go.set()
 
     app = App(router, threads=4)
-    run(app, batch_of(["hangs"], deadline=Deadline.after(0.2)))
+    run(app, batch_of(["hangs"], deadline=Deadline.after(0.8)))
     again = run(app, batch_of(["hangs", "other"], deadline=Deadline.after(WAIT)))
     assert again.failed is None
     assert hanging.called == [0, 1, 0]
@@ -225,7 +225,7 @@ def test_the_result_of_a_lost_thread_is_dropped_and_shown_to_nobody(run: Run) ->
             seen.append((step_of(event.outcome.record), event.outcome.status))
 
     app = app_of(hanging, threads=4, observers=[observer])
-    first = run(app, batch_of(["hangs"], deadline=Deadline.after(0.2)))
+    first = run(app, batch_of(["hangs"], deadline=Deadline.after(0.8)))
     hanging.let_go.set()
     assert run(app, batch_of(["hangs", "hangs"])).failed is None  # waits for the thread to be back
     assert steps(first) == [0]
@@ -237,7 +237,7 @@ def test_when_all_threads_are_lost_the_app_says_that_the_process_must_end(run: R
     hanging = Hanging()
     app = app_of(hanging, threads=1)
     try:
-        run(app, batch_of(["hangs"], deadline=Deadline.after(0.2)))
+        run(app, batch_of(["hangs"], deadline=Deadline.after(0.8)))
         with pytest.raises(ThreadsExhausted, match="has to be restarted"):
             run(app, batch_of(["a"]))
     finally:
@@ -253,7 +253,7 @@ def test_a_hanging_thread_does_not_keep_the_process_from_ending() -> None:
         "router = Router()\n"
         "@router.on_any()\n"
         "def hang(): threading.Event().wait()\n"
-        "result = Host(App(router)).process(batch_of('a', deadline=Deadline.after(0.2)))\n"
+        "result = Host(App(router)).process(batch_of('a', deadline=Deadline.after(0.8)))\n"
         "print(len(result.not_done))\n"
     )
     ended = subprocess.run(
@@ -310,9 +310,9 @@ def test_a_hanging_sync_handler_on_an_async_route_is_lost_as_well() -> None:
 
     app = app_of(hanging, middleware=[middleware])
     try:
-        batch = batch_of(["hangs", "a"], deadline=Deadline.after(0.4))
+        batch = batch_of(["hangs", "a"], deadline=Deadline.after(0.8))
         assert steps(anyio.run(app.process, batch)) == [0]
-        batch = batch_of(["hangs", "a"], deadline=Deadline.after(0.4))
+        batch = batch_of(["hangs", "a"], deadline=Deadline.after(0.8))
         assert steps(anyio.run(app.process, batch)) == [0]
         assert hanging.called.count(0) == 1
     finally:
