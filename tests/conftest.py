@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from dynaflow.demo.emulator import emulator
+from tests.support.command_line import Project
+from tests.support.tables import REGION, Table, name_for
 
 _PACKAGE = "amplify-dynamodb-simulator@2.9.30"  # DynamoDB Local 1.25.1, with SQLite for linux-amd64
 _FETCH_TIMEOUT = 240  # seconds; 60 MB
@@ -39,6 +41,24 @@ def moto_url() -> Iterator[str]:
     """The URL of moto's server."""
     with emulator() as url:
         yield url
+
+
+@pytest.fixture
+def aws_project(tmp_path: Path, aws_environment: pytest.MonkeyPatch) -> Project:
+    """A user's directory, the current one, with a region and nothing else of AWS."""
+    aws_environment.chdir(tmp_path)
+    aws_environment.setenv("AWS_REGION", REGION)
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def table(
+    moto_url: str, aws_environment: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Table]:
+    """A table in moto that only this test has."""
+    table = Table(moto_url, name_for(request))
+    yield table
+    table.client.close()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from typing import IO
 import pytest
 
 from tests.support.command_line import Project, start
-from tests.support.tables import REGION, Table, name_for
+from tests.support.tables import Table
 
 SHOP = """
     import asyncio
@@ -33,24 +33,10 @@ PATIENCE = 30  # seconds
 
 
 @pytest.fixture
-def project(
-    tmp_path: Path, aws_environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
-) -> Project:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AWS_REGION", REGION)
+def project(aws_project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    project = Project(tmp_path)
-    project.write("shop.py", SHOP.format(word="first", seconds=0))
-    return project
-
-
-@pytest.fixture
-def table(
-    moto_url: str, aws_environment: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[Table]:
-    table = Table(moto_url, name_for(request))
-    yield table
-    table.client.close()
+    aws_project.write("shop.py", SHOP.format(word="first", seconds=0))
+    return aws_project
 
 
 class Reloading:

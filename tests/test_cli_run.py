@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import Project, start
-from tests.support.tables import REGION, Table, name_for
+from tests.support.tables import Table
 
 SHOP = """
     import asyncio
@@ -29,23 +27,9 @@ SHOP = """
 
 
 @pytest.fixture
-def project(
-    tmp_path: Path, aws_environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
-) -> Project:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AWS_REGION", REGION)
-    project = Project(tmp_path)
-    project.write("shop.py", SHOP)
-    return project
-
-
-@pytest.fixture
-def table(
-    moto_url: str, aws_environment: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[Table]:
-    table = Table(moto_url, name_for(request))
-    yield table
-    table.client.close()
+def project(aws_project: Project) -> Project:
+    aws_project.write("shop.py", SHOP)
+    return aws_project
 
 
 def test_once_gives_up_a_record_that_keeps_failing_and_exits_with_1(

@@ -6,9 +6,8 @@ import asyncio
 import json
 import select
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from dynaflow.codec import decode_event
 from dynaflow.record import Record
 from dynaflow.testing import RecordBuilder
 from tests.support.command_line import Project, start
-from tests.support.tables import REGION, Table, name_for
+from tests.support.tables import REGION, Table
 
 BUILD = RecordBuilder(table="orders")
 ITEM = {
@@ -42,22 +41,14 @@ ITEM = {
 
 
 @pytest.fixture
-def project(
-    tmp_path: Path, aws_environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
-) -> Project:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AWS_REGION", REGION)
-    return Project(tmp_path)
+def project(aws_project: Project) -> Project:
+    return aws_project
 
 
 @pytest.fixture
-def table(
-    moto_url: str, aws_environment: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[Table]:
-    table = Table(moto_url, name_for(request))
-    aws_environment.setenv("AWS_ENDPOINT_URL_DYNAMODB", moto_url)
-    yield table
-    table.client.close()
+def table(table: Table, aws_environment: pytest.MonkeyPatch) -> Table:
+    aws_environment.setenv("AWS_ENDPOINT_URL_DYNAMODB", table.url)
+    return table
 
 
 def write(table: Table) -> None:

@@ -5,32 +5,22 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import Project, start
-from tests.support.tables import REGION, Table, name_for
+from tests.support.tables import REGION, Table
 
 
 @pytest.fixture
-def project(
-    tmp_path: Path, aws_environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
-) -> Project:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AWS_REGION", REGION)
-    return Project(tmp_path)
+def project(aws_project: Project) -> Project:
+    return aws_project
 
 
 @pytest.fixture
-def table(
-    moto_url: str, aws_environment: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[Table]:
-    table = Table(moto_url, name_for(request))
-    aws_environment.setenv("AWS_ENDPOINT_URL_DYNAMODB", moto_url)
-    yield table
-    table.client.close()
+def table(table: Table, aws_environment: pytest.MonkeyPatch) -> Table:
+    aws_environment.setenv("AWS_ENDPOINT_URL_DYNAMODB", table.url)
+    return table
 
 
 def test_insert_modify_and_remove_write_what_is_said(project: Project, table: Table) -> None:
