@@ -5,11 +5,12 @@ from dynaflow.batch import Batch, BatchResult, Deadline, Outcome, Status
 from dynaflow.change import Change, PartialFailure
 from dynaflow.context import HandlerContext
 from dynaflow.diff import Diff
-from dynaflow.errors import DynaflowError, NonRetryable, Skip
+from dynaflow.errors import DynaflowError, NonRetryable, RetryAfter, Skip
 from dynaflow.filters import F, added, changed, crossed, removed
 from dynaflow.middleware import Call, Middleware, Process
 from dynaflow.params import Depends
 from dynaflow.record import EventName, Image, Record, Undecodable
+from dynaflow.retry import Retry
 from dynaflow.routing import Router
 from dynaflow.values import json_default
 
@@ -35,6 +36,8 @@ __all__ = [
     "PartialFailure",
     "Process",
     "Record",
+    "Retry",
+    "RetryAfter",
     "Router",
     "Skip",
     "Status",

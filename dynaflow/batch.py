@@ -62,6 +62,10 @@ class Status(Enum):
     SKIPPED = "skipped"
     """Done, and counted apart: the handler raised ``Skip``, or its model does not accept the image
     and the route has ``on_invalid="skip"``."""
+    PARKED = "parked"
+    """Failed, and done with: the whole record is in a dead letter."""
+    REPEATED = "repeated"
+    """Done by an earlier delivery, so it was not called again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,11 @@ class Outcome:
         record: the record.
         route: the route's name; None where no route was reached (an undecodable record, or one
             that no route takes).
-        status: done, failed, not done or skipped.
-        error: why it failed, or was skipped (``Skip`` or ``InvalidImage``); None otherwise.
-        duration: seconds that the call took.
+        status: done, failed, not done, skipped, parked or repeated.
+        error: why it failed, was parked, or was skipped (``Skip`` or ``InvalidImage``); None
+            otherwise.
+        duration: seconds that the call took, with all of its attempts and the waits between them.
+        attempts: how often it was called; 0 where it was not.
     """
 
     record: Record | Undecodable
@@ -82,6 +88,12 @@ class Outcome:
     status: Status
     error: BaseException | None = None
     duration: float = 0.0
+    attempts: int = 1
+
+    @property
+    def is_done(self) -> bool:
+        """True if the route has nothing more to do for the record."""
+        return self.status is not Status.FAILED and self.status is not Status.NOT_DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +125,22 @@ class BatchResult:
         return self._routes_with(Status.SKIPPED)
 
     @property
+    def parked_by(self) -> list[str | None]:
+        """The routes whose record is in a dead letter; None for one that reached no route."""
+        return [o.route for o in self.outcomes if o.status is Status.PARKED]
+
+    @property
+    def repeated_by(self) -> list[str]:
+        """The routes that an earlier delivery had done, in the order in which that was found."""
+        return self._routes_with(Status.REPEATED)
+
+    @property
     def errors(self) -> list[BaseException]:
         """What the failed calls raised, in the order in which they ended."""
         return [
             outcome.error
             for outcome in self.outcomes
-            if outcome.error is not None and outcome.status is not Status.SKIPPED
+            if outcome.error is not None and not outcome.is_done
         ]
 
     def _routes_with(self, status: Status) -> list[str]:

@@ -13,7 +13,11 @@ DynaflowError
 │   └── RecordsTrimmed     the position is older than the 24 hours that a stream keeps
 ├── StoreError             a checkpoint could not be read or written; may be tried again
 │   └── StoreRefused       the store cannot be trusted: corrupt, foreign, or newer than this version
+├── DeadLetterError        a dead letter could not be put where it belongs, so nothing is done
+├── InProgress             another delivery works on the same record right now; it comes again
+├── RetryAfter             a handler wants to be called again, after so many seconds
 ├── Skip                   a handler leaves the record alone: done, and counted apart
+│   └── AlreadyDone        an earlier delivery has done it: done, and not called again
 └── NonRetryable           the same record would fail in the same way again
     ├── MalformedValue     an attribute value that DynamoDB could not have written
     ├── MalformedRecord    a record that DynamoDB could not have written
@@ -27,11 +31,16 @@ Messages name paths and types, never values: what an item holds is not for logs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = [
+    "AlreadyDone",
+    "DeadLetterError",
     "DynaflowError",
     "EventError",
     "ExtraMissing",
     "ImageMissing",
+    "InProgress",
     "InvalidImage",
     "MalformedRecord",
     "MalformedValue",
@@ -40,6 +49,7 @@ __all__ = [
     "RecordsFailed",
     "RecordsTrimmed",
     "RegistrationError",
+    "RetryAfter",
     "ShardGone",
     "Skip",
     "SourceError",
@@ -135,6 +145,47 @@ class Skip(DynaflowError):
         """What the record is skipped for: the InvalidImage that this was raised from, or itself."""
         cause = self.__cause__
         return cause if isinstance(cause, InvalidImage) else self
+
+
+class AlreadyDone(Skip):
+    """An earlier delivery has done this already, so it is done now, and nothing is called.
+
+    Args:
+        reason: how that is known; never item data.
+        records: of a batch route's call, those that are done; the others are called again, at once
+            and without them. Empty for all.
+    """
+
+    def __init__(self, reason: str = "", records: Iterable[object] = ()) -> None:
+        super().__init__(reason)
+        self.records = tuple(records)
+
+
+class DeadLetterError(DynaflowError):
+    """A sink did not take a dead letter, or one cannot be read back; nothing counts as done."""
+
+
+class InProgress(DynaflowError):
+    """Another delivery works on the same record right now: not done here, and no failure of it."""
+
+
+class RetryAfter(DynaflowError):
+    """Raised by a handler to be called again after a while, within the same delivery.
+
+    It counts as an attempt; a route without ``retry=`` gets as many as ``Retry()`` has. Where the
+    time does not fit in before the deadline, the record is not done and comes again.
+
+    Args:
+        seconds: how long to wait.
+        reason: why, in words of yours; it is logged, so it should name no item data.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if not seconds >= 0:
+            raise ValueError(f"RetryAfter(seconds) is not negative, got {seconds!r}")
+        super().__init__(reason or f"to be called again after {seconds} s")
+        self.seconds = seconds
+        self.reason = reason
 
 
 class NonRetryable(DynaflowError):

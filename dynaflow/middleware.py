@@ -6,7 +6,7 @@ go on; what it raises is the call's failure; if it returns without going on, the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Container, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -23,10 +23,12 @@ class Call:
     Args:
         context: what the handler may know: record, route name, attempt, deadline.
         lanes: calls that share one run one after the other, in stream order.
+        lost: the lanes on which something still works that was cut off.
     """
 
     context: HandlerContext
     lanes: tuple[Hashable, ...] = field(default=(), repr=False)  # they hold the items' keys
+    lost: Container[Hashable] = field(default=(), repr=False, compare=False)
 
     @property
     def record(self) -> Record:
@@ -37,6 +39,11 @@ class Call:
     def records(self) -> tuple[Record, ...]:
         """All records of the call, in stream order: several for a batch route, else one."""
         return self.context.records
+
+    @property
+    def still_runs(self) -> bool:
+        """True if a worker thread still works on an item of this call that was cut off."""
+        return any(lane in self.lost for lane in self.lanes)
 
 
 Process: TypeAlias = Callable[[Call], Awaitable[None]]

@@ -20,11 +20,11 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 ORDER = """
 errors values encoding record batch codec
 _paths diff change _conditions filters _expiry
-params context middleware observe _pump
+params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _checks _route routing _flatten _table _compile _explain _overriding _app_options
-checkpoints source lineage
+dead_letter idempotency transaction checkpoints source lineage _aws
 engine/lost engine/fold engine/order engine/plan engine/lanes engine/chunks engine/desk
 engine/batching engine/work engine/slots
 engine/threads engine/bridge engine/finish engine/crew engine/run engine/__init__
@@ -73,6 +73,7 @@ DOORS = {
 # Which file may know which library.
 LIBRARIES = {
     "anyio": (
+        "_aws",
         "engine/bridge",
         "engine/crew",
         "engine/finish",
@@ -99,7 +100,7 @@ LIBRARIES = {
     "aioboto3": ("sources/", "demo/"),
     "aiobotocore": ("sources/", "demo/"),
     "botocore": ("sources/", "demo/"),
-    "boto3": ("demo/stage",),
+    "boto3": ("_aws", "demo/stage"),
     "moto": ("demo/emulator",),
     "werkzeug": ("demo/emulator",),
     "typer": ("cli/",),

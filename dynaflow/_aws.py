@@ -1,0 +1,61 @@
+"""Calls to AWS by whoever was given a client: boto3's, in a worker thread, or an async one."""
+
+from __future__ import annotations
+
+from functools import partial
+from inspect import iscoroutinefunction
+from threading import Lock
+from typing import Any
+
+from dynaflow.errors import ExtraMissing
+
+__all__ = ["AwsClient"]
+
+
+class AwsClient:
+    """A client of one AWS service, of either kind.
+
+    Args:
+        service: as boto3 names it, such as "dynamodb".
+        client: boto3's client or an async one, such as aioboto3's, entered; None makes boto3's when
+            it is first needed: in Lambda, boto3 is part of the runtime.
+    """
+
+    def __init__(self, service: str, client: Any = None) -> None:
+        self._service = service
+        self._client = client
+        self._lock = Lock()
+
+    def is_async(self, operation: str) -> bool:
+        """Return True if the client's method is to be awaited."""
+        return self._client is not None and iscoroutinefunction(getattr(self._client, operation))
+
+    async def call(self, operation: str, /, **arguments: Any) -> Any:
+        """Call the client's method of this name, and return the answer.
+
+        A call in a thread that is cancelled is waited for no more, though it goes on.
+
+        Raises:
+            ExtraMissing: there is no client, and boto3 is not installed.
+            Exception: botocore's.
+        """
+        if self.is_async(operation):
+            return await getattr(self._client, operation)(**arguments)
+        from anyio import to_thread
+
+        call = partial(self.call_here, operation, **arguments)
+        return await to_thread.run_sync(call, abandon_on_cancel=True)
+
+    def call_here(self, operation: str, /, **arguments: Any) -> Any:
+        """Do the same on the calling thread, with boto3's client."""
+        return getattr(self._boto3_client(), operation)(**arguments)
+
+    def _boto3_client(self) -> Any:
+        with self._lock:  # boto3's default session is not made for several threads
+            if self._client is None:
+                try:
+                    import boto3
+                except ImportError:
+                    raise ExtraMissing("boto3", "aws") from None
+                self._client = boto3.client(self._service)
+            return self._client

@@ -1,0 +1,1 @@
+"""What a dead letter holds: the whole record, and why it is there."""

@@ -1,0 +1,1 @@
+"""Once per key, across processes: marks, and the middleware that keeps them."""

@@ -1,0 +1,1 @@
+"""Writes that are committed together with a record's mark: once, really."""
