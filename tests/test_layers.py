@@ -24,7 +24,7 @@ params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _checks _route routing _flatten _table _compile _explain _overriding _app_options
-dead_letter idempotency transaction checkpoints source lineage _aws
+_plain _told dead_letter idempotency transaction checkpoints source lineage _aws
 engine/lost engine/fold engine/order engine/plan engine/lanes engine/chunks engine/desk
 engine/batching engine/work engine/slots
 engine/threads engine/bridge engine/finish engine/crew engine/run engine/__init__
