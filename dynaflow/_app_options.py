@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Literal, TypeAlias
 
-from dynaflow._checks import takes
+from dynaflow._checks import name_of, takes
+from dynaflow.engine.parking import Parking
 from dynaflow.errors import RegistrationError
 from dynaflow.routing import Router
 
-__all__ = ["FailurePolicy", "OnUnmatched", "check_options"]
+__all__ = ["FailurePolicy", "OnUnmatched", "check_options", "checked_dead_letter"]
 
 FailurePolicy: TypeAlias = Literal["stop_item", "stop"]
 OnUnmatched: TypeAlias = Literal["ignore", "warn", "fail"]
@@ -47,3 +48,19 @@ def check_options(
         raise RegistrationError(
             "lifespan= is called with the App: write 'async def lifespan(app: App)'"
         )
+
+
+def checked_dead_letter(sink: Any) -> Parking | None:
+    """Return where dead letters go, from a ``dead_letter=``; None for nowhere."""
+    if sink is None:
+        return None
+    if isinstance(sink, type):
+        name = sink.__name__
+        raise RegistrationError(f"dead_letter={name} is a class: write {name}(...)")
+    if not callable(sink) or not takes(sink, 1):
+        raise RegistrationError(
+            f"dead_letter= takes something that is called with a DeadLetterRecord, such as "
+            f"JsonLines('given-up.jsonl'), got "
+            f"{name_of(sink) if callable(sink) else type(sink).__name__}"
+        )
+    return Parking(sink)

@@ -9,15 +9,17 @@ from inspect import iscoroutinefunction, isfunction, isroutine, signature
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from dynaflow._signature import identity
+from dynaflow._signature import identity, is_async
 from dynaflow.errors import RegistrationError
 from dynaflow.filters import Filter, as_filter
 from dynaflow.middleware import Middleware
 from dynaflow.observe import Observer
 from dynaflow.record import EventName, Record
+from dynaflow.retry import Retry
 
 __all__ = [
     "Condition",
+    "checked_after_deliveries",
     "checked_conditions",
     "checked_events",
     "checked_filters",
@@ -26,8 +28,10 @@ __all__ = [
     "checked_observers",
     "checked_on_invalid",
     "checked_overrides",
+    "checked_retry",
     "checked_sequence",
     "checked_table",
+    "checked_timeout",
     "checked_ttl",
     "checked_ttl_attribute",
     "checked_unmatched",
@@ -150,7 +154,41 @@ def checked_on_invalid(on_invalid: Any, where: str) -> Any:
     if on_invalid is None or on_invalid in ("fail", "skip", "dead_letter"):
         return on_invalid
     shown = repr(on_invalid) if isinstance(on_invalid, str) else type(on_invalid).__name__
-    raise RegistrationError(f"on_invalid={shown} of {where} is unknown: write 'fail' or 'skip'")
+    raise RegistrationError(
+        f"on_invalid={shown} of {where} is unknown: write 'fail', 'skip' or 'dead_letter'"
+    )
+
+
+def checked_retry(retry: Any, where: str) -> Retry | None:
+    """Return a ``retry=``."""
+    if retry is None or isinstance(retry, Retry):
+        return retry
+    raise RegistrationError(
+        f"retry= of {where} takes a Retry, got {type(retry).__name__}: write Retry(attempts=3)"
+    )
+
+
+def checked_timeout(
+    timeout: Any, where: str, handler: Callable[..., Any] | None = None
+) -> float | None:
+    """Return a ``timeout=``, which only an async handler can have."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
+        raise RegistrationError(f"timeout= of {where} is a number of seconds above 0")
+    if handler is not None and not is_async(handler):
+        raise RegistrationError(
+            f"timeout= of {where} cannot be kept: a sync handler runs in a thread, and a thread "
+            "cannot be stopped. Make it an 'async def', or give what it waits for a time-out"
+        )
+    return float(timeout)
+
+
+def checked_after_deliveries(count: Any, where: str) -> int | None:
+    """Return an ``after_deliveries=``."""
+    if count is None or (isinstance(count, int) and not isinstance(count, bool) and count >= 1):
+        return count
+    raise RegistrationError(f"after_deliveries= of {where} is a whole number, at least 1")
 
 
 def checked_unmatched(unmatched: Any) -> Any:

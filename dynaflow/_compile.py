@@ -25,6 +25,7 @@ def compile_routes(
     middleware: Sequence[Middleware],
     in_thread: InThread,
     app_values: AppValues,
+    has_dead_letters: bool,
 ) -> RouteTable:
     """Compile routes for an App; see ``CompileContext``.
 
@@ -34,7 +35,8 @@ def compile_routes(
             not have.
     """
     _refuse_equal_names(routes)
-    _refuse_dead_letters(routes)
+    if not has_dead_letters:
+        _refuse_dead_letters(routes)
     context = CompileContext(middleware, in_thread, app_values)
     compiled: list[CompiledRoute] = []
     for route in routes:
@@ -59,8 +61,14 @@ def _refuse_dead_letters(routes: Sequence[Route]) -> None:
     for route in routes:
         if route.on_invalid == "dead_letter":
             raise RegistrationError(
-                f"on_invalid='dead_letter' of {route.name} needs a place where dead letters go, "
-                "and that is not there yet: write 'fail' or 'skip' until it is"
+                f"on_invalid='dead_letter' of {route.name} needs a place where dead letters go: "
+                "write App(dead_letter=...), for example dead_letter=JsonLines('given-up.jsonl')"
+            )
+        if route.after_deliveries is not None:
+            raise RegistrationError(
+                f"after_deliveries={route.after_deliveries} of {route.name} says when a record "
+                "goes into a dead letter, and there is no place for it: write "
+                "App(dead_letter=...), for example dead_letter=JsonLines('given-up.jsonl')"
             )
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dynaflow._checks import same_table
-from dynaflow._route import OnInvalid, Route
+from dynaflow._on_error import ErrorMap
+from dynaflow._route import Defaults, Route
+from dynaflow._signature import is_async
 from dynaflow.errors import RegistrationError
 from dynaflow.filters import Filter
 from dynaflow.middleware import Middleware
@@ -15,15 +17,28 @@ from dynaflow.routing import Router
 __all__ = ["flatten"]
 
 
-def flatten(routers: Sequence[Router]) -> list[Route]:
+def flatten(routers: Sequence[Router], defaults: Defaults) -> list[Route]:
     """Return all routes in order of registration, with their routers' options, and freeze these.
+
+    Args:
+        routers: the App's.
+        defaults: what routes have where neither they nor their routers say it.
 
     Raises:
         RegistrationError: a decorator that was never applied, or tables that exclude each other.
     """
     routes: list[Route] = []
     for router in routers:
-        _collect(router, routes, when=(), table=None, middleware=(), on_invalid="fail", group=None)
+        _collect(
+            router,
+            routes,
+            when=(),
+            table=None,
+            middleware=(),
+            defaults=defaults,
+            on_error=(),
+            group=None,
+        )
     return routes
 
 
@@ -34,7 +49,8 @@ def _collect(
     when: tuple[Filter, ...],
     table: str | None,
     middleware: tuple[Middleware, ...],
-    on_invalid: OnInvalid,
+    defaults: Defaults,
+    on_error: tuple[ErrorMap, ...],
     group: int | None,
 ) -> None:
     router._frozen = True
@@ -46,7 +62,8 @@ def _collect(
     when = (*when, *router._when)
     middleware = (*middleware, *router._middleware)
     table = same_table(table, router._table, "a router")
-    on_invalid = router._on_invalid or on_invalid
+    defaults = router._defaults.within(defaults)
+    on_error = (router._on_error, *on_error)
     if group is None and router._match == "first":
         group = len(routes)  # unique: no other group starts at this index
     for entry in router._entries:
@@ -57,7 +74,8 @@ def _collect(
                 when=when,
                 table=table,
                 middleware=middleware,
-                on_invalid=on_invalid,
+                defaults=defaults,
+                on_error=on_error,
                 group=group,
             )
         else:
@@ -66,7 +84,7 @@ def _collect(
                 filters=(*when, *entry.filters),
                 table=same_table(table, entry.table, entry.name),
                 middleware=(*middleware, *entry.middleware),
-                on_invalid=entry.on_invalid or on_invalid,
+                on_error=on_error,
                 group=group,
             )
-            routes.append(route)
+            routes.append(defaults.applied_to(route, is_async=is_async(entry.handler)))

@@ -65,8 +65,12 @@ class Host:
             lifespan.result()  # it ended by itself: raises what ended it; the next call opens anew
         self._lifespan = lifespan or self._loop.run(self._open_lifespan)
 
-    def process(self, batch: Batch) -> BatchResult:
+    def process(self, batch: Batch, *, all_come_again: bool = False) -> BatchResult:
         """Run a batch and return what became of it.
+
+        Args:
+            batch: the batch.
+            all_come_again: whether a failure brings back the whole batch.
 
         Raises:
             DynaflowError: an event loop is running in this thread already.
@@ -80,7 +84,7 @@ class Host:
         except BaseException:
             work.close()
             raise
-        result = work.finish()
+        result = work.finish(all_come_again=all_come_again)
         self._app.flush(work)
         return result
 

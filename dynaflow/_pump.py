@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TypeAlias
 
-from dynaflow.observe import CallEnded, Event, Observer, logger, observer_name
+from dynaflow.observe import CallEnded, CallRetried, Event, Observer, logger, observer_name
 from dynaflow.record import Record
 
 __all__ = ["MOMENT", "Pump", "wait_until_seen"]
@@ -164,6 +164,8 @@ class _Queue:
 
 
 def _size_of(event: Event) -> int:
+    if isinstance(event, CallRetried):
+        return len(event.records)
     outcomes = event.outcomes if isinstance(event, CallEnded) else event.result.outcomes
     return _EACH + sum(
         _EACH + max(0, outcome.record.size_bytes or 0)

@@ -12,7 +12,9 @@ from dynaflow._binding import context_reader, record_reader
 from dynaflow._dependencies import AppValues, Dependency, Needs, Overrides, shared_by
 from dynaflow._expiry import TTLDelete
 from dynaflow._invocation import HandlerCall, build_call
+from dynaflow._on_error import judged
 from dynaflow._paths import PathRef
+from dynaflow.context import HandlerContext
 from dynaflow.errors import MalformedRecord
 from dynaflow.middleware import Call, Middleware, Process, compose
 from dynaflow.record import EventName, Record
@@ -46,6 +48,7 @@ class CompiledRoute:
     """
 
     __slots__ = (
+        "after_deliveries",
         "batching",
         "call",
         "filters",
@@ -57,7 +60,9 @@ class CompiledRoute:
         "number",
         "prepare",
         "process",
+        "retry",
         "route",
+        "timeout",
         "ttl_delete",
     )
 
@@ -69,6 +74,9 @@ class CompiledRoute:
         self.batching = route.batching
         self.name = route.name
         self.group = route.group
+        self.retry = route.retry
+        self.timeout = route.timeout
+        self.after_deliveries = route.after_deliveries
         self.filters = route.filters
         self.ttl_delete = ttl_delete(route)
         self.handler = route.handler
@@ -79,6 +87,11 @@ class CompiledRoute:
         self.call: Callable[[Call], Any] = handler_call.here
         self.process: Process = compose(chain, handler_call.on_loop)
         self.prepare = None if route.batching is None else _prepare(route)
+
+    def judged(self, error: BaseException, context: HandlerContext) -> BaseException:
+        """Return what counts as the call's error, as the route's routers see it."""
+        maps = self.route.on_error
+        return judged(maps, error, context) if maps else error
 
     def matches(self, record: Record) -> bool:
         """Return True if the record is for this route.
@@ -176,6 +189,13 @@ class RouteTable:
             for route in self.routes
         ]
         return RouteTable(routes, self._context)
+
+    def named(self, name: str, event_name: EventName) -> CompiledRoute | None:
+        """Return the route of this name that takes such an event; None if there is none."""
+        for route in self._by_event[event_name]:
+            if route.name == name:
+                return route
+        return None
 
     def match(
         self, record: Record

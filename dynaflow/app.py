@@ -12,7 +12,7 @@ from contextlib import (
 )
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dynaflow._app_options import FailurePolicy, OnUnmatched, check_options
+from dynaflow._app_options import FailurePolicy, OnUnmatched, check_options, checked_dead_letter
 from dynaflow._checks import checked_middleware, checked_observers, checked_unmatched
 from dynaflow._compile import compile_routes
 from dynaflow._dependencies import AppValues
@@ -20,24 +20,28 @@ from dynaflow._evaluation import open_here, open_on_loop
 from dynaflow._flatten import flatten
 from dynaflow._overriding import Overridable
 from dynaflow._pump import MOMENT, Pump, wait_until_seen
+from dynaflow._route import checked_defaults
 from dynaflow._table import RouteTable
 from dynaflow.batch import Batch, BatchResult
 from dynaflow.codec import tables_of_event
+from dynaflow.dead_letter import DeadLetter
 from dynaflow.engine.lost import LostCalls
+from dynaflow.engine.memory import Memory
 from dynaflow.engine.order import OrderBy, checked_ordering
-from dynaflow.engine.plan import Plan, make_plan
+from dynaflow.engine.plan import Plan, make_plan, plan_one
 from dynaflow.engine.threads import Threads, run_in_threads
 from dynaflow.engine.work import OnProgress, Work
 from dynaflow.errors import DynaflowError, ThreadsExhausted
 from dynaflow.middleware import Call, Middleware
 from dynaflow.observe import Observer, warn_of_unmatched
+from dynaflow.record import Record, Undecodable
+from dynaflow.retry import Retry
 from dynaflow.routing import Route, Router
 
 if TYPE_CHECKING:
     from dynaflow._explain import Explanation
     from dynaflow._host import Host
     from dynaflow.engine.run import Runner
-    from dynaflow.record import Record, Undecodable
 
 __all__ = ["REPORT_VARIABLE", "App", "FailurePolicy", "Lifespan", "OnUnmatched", "as_app"]
 
@@ -72,6 +76,15 @@ class App:
         unmatched: what becomes of records that no route takes: "ignore" counts them as done; "warn"
             does, too, and logs how many there were in a batch; "fail" fails them, so that their
             items' later records are held back.
+        retry: how often a call is tried within one delivery, for routes whose routers do not say
+            it; None for once.
+        timeout: seconds of an attempt of an async handler, likewise.
+        dead_letter: takes records that are given up, whole: see ``DeadLetter``. What cannot succeed
+            later is parked at once: an undecodable record, a ``NonRetryable`` failure. Without it a
+            failed record comes again until the platform gives it up.
+        after_deliveries: after how many deliveries in which it failed any other record is parked,
+            for routes whose routers do not say it; None for never. In Lambda each process counts
+            for itself, so that it may take more.
 
     Raises:
         RegistrationError: anything about the routes that cannot work.
@@ -89,6 +102,10 @@ class App:
         lifespan: Lifespan | None = None,
         observers: Sequence[Observer] = (),
         unmatched: OnUnmatched = "ignore",
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        dead_letter: DeadLetter | None = None,
+        after_deliveries: int | None = None,
     ) -> None:
         check_options(routers, concurrency, threads, failure_policy, lifespan)
         self._unmatched = checked_unmatched(unmatched)
@@ -104,11 +121,14 @@ class App:
         self._lost = LostCalls()
         self._runner: Runner | None = None
         self._host: Host | None = None
+        self._memory = Memory()
+        self._parking = checked_dead_letter(dead_letter)
         table = compile_routes(
-            flatten(routers),
+            flatten(routers, checked_defaults("App(...)", None, retry, timeout, after_deliveries)),
             middleware=layers,
             in_thread=self._call_in_thread,
             app_values=self._app_values,
+            has_dead_letters=dead_letter is not None,
         )
         self._tables = Overridable(table, self._app_values)
 
@@ -199,12 +219,19 @@ class App:
             None in tables or None in wanted or not tables.isdisjoint(wanted)
         )
 
-    def plan(self, batch: Batch) -> Plan:
-        """Route every record of a batch, without running anything."""
+    def plan(self, batch: Batch, *, memory: Memory | None = None) -> Plan:
+        """Route every record of a batch, without running anything.
+
+        Args:
+            batch: the batch.
+            memory: what is known of earlier deliveries; None for what this App remembers.
+        """
         return make_plan(
             self._table,
             batch,
             self._ordering,
+            memory=self._memory if memory is None else memory,
+            parking=self._parking,
             fail_unmatched=self._unmatched == "fail",
         )
 
@@ -230,6 +257,7 @@ class App:
         may_start: Callable[[], bool] | None = None,
         on_progress: OnProgress | None = None,
         shared: bool = False,
+        memory: Memory | None = None,
     ) -> BatchResult:
         """Run a batch on the current event loop, asyncio's or trio's.
 
@@ -239,6 +267,8 @@ class App:
             on_progress: told the last record below the low-water mark whenever that moved.
             shared: whether other batches may be processed at the same time; one slot and one
                 thread then stay free for them, and observers are not waited for.
+            memory: what is known of earlier deliveries of these records, and takes what becomes of
+                this one; None for the App's own.
 
         Returns:
             What became of every record.
@@ -249,7 +279,33 @@ class App:
             KeyboardInterrupt, MemoryError: a handler's.
         """
         self._refuse_if_not_open()
-        work = self.begin(self.plan(batch), may_start=may_start, on_progress=on_progress)
+        plan = self.plan(batch, memory=memory)
+        work = self.begin(plan, may_start=may_start, on_progress=on_progress)
+        return await self._process(work, shared=shared)
+
+    async def redrive(self, record: Record | Undecodable, route: str | None) -> BatchResult:
+        """Run a record that was given up once more, on the route that its dead letter names.
+
+        The route's filters are not asked, what earlier deliveries did is not minded, and nothing is
+        parked: what fails stays in its dead letter.
+
+        Args:
+            record: as ``DeadLetterRecord.record`` returns it.
+            route: the route's name; None, for a record that had reached no route, for all routes
+                that match it.
+
+        Raises:
+            DynaflowError: the lifespan is not open, or no such route takes such a record.
+        """
+        self._refuse_if_not_open()
+        batch = Batch((record,), record.source_arn)
+        if route is None:
+            plan = make_plan(self._table, batch, self._ordering, memory=Memory())
+        else:
+            plan = plan_one(self._table, batch, route)
+        return await self._process(self.begin(plan))
+
+    async def _process(self, work: Work, *, shared: bool = False) -> BatchResult:
         try:
             await self.run_on_loop(work, shared=shared)
         except BaseException:

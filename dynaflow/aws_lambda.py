@@ -54,7 +54,7 @@ def make_handler(
         """Process the records of one invocation and name the lowest one that is not done."""
         nonlocal advised
         try:
-            result = _process(host, event, context)
+            result = _process(host, event, context, reports=reports)
         except ThreadsExhausted as error:
             _leave(error)
         except Exception:
@@ -80,11 +80,12 @@ def make_handler(
     return lambda_handler
 
 
-def _process(host: Host, event: Any, context: Any) -> BatchResult:
+def _process(host: Host, event: Any, context: Any, *, reports: bool) -> BatchResult:
     records, source_arn = decode_event(event)
     remaining = getattr(context, "get_remaining_time_in_millis", None)
     deadline = None if remaining is None else Deadline.after(remaining() / 1000)
-    return host.process(Batch(records, source_arn, deadline, context))
+    batch = Batch(records, source_arn, deadline, context)
+    return host.process(batch, all_come_again=not reports)
 
 
 def _leave(error: ThreadsExhausted) -> NoReturn:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from dynaflow.batch import Batch, BatchResult, Outcome, Status
-from dynaflow.errors import InvalidImage, NonRetryable, Skip
+from dynaflow.errors import InProgress, InvalidImage, NonRetryable, Skip
 from dynaflow.record import Record
 
 __all__ = [
     "BatchEnded",
     "CallEnded",
+    "CallRetried",
     "Event",
     "Observer",
     "batch_ended",
@@ -70,7 +71,26 @@ class BatchEnded:
     iterator_age: float | None = None
 
 
-Event: TypeAlias = CallEnded | BatchEnded
+@dataclass(frozen=True, slots=True)
+class CallRetried:
+    """An attempt of a call has failed, and there will be another; ``CallEnded`` comes at the end.
+
+    Args:
+        records: those of the call.
+        route: the route's name.
+        error: what the attempt raised.
+        attempt: which one it was, from 1.
+        wait: seconds until the next.
+    """
+
+    records: tuple[Record, ...]
+    route: str
+    error: BaseException
+    attempt: int
+    wait: float
+
+
+Event: TypeAlias = CallEnded | CallRetried | BatchEnded
 
 
 class Observer(Protocol):
@@ -125,12 +145,15 @@ def observer_name(observer: Any) -> str:
 
 def log_event(event: Event) -> None:
     """Log a call whose records are not all done, in one entry; the observer of every App."""
+    if isinstance(event, CallRetried):
+        _log_retry(event)
+        return
     if not isinstance(event, CallEnded):
         return
     if len(event.outcomes) == 1:
         _log_one(event.outcome)
         return
-    for status in (Status.FAILED, Status.NOT_DONE, Status.SKIPPED):
+    for status in (Status.FAILED, Status.PARKED, Status.NOT_DONE, Status.SKIPPED, Status.REPEATED):
         outcomes = [outcome for outcome in event.outcomes if outcome.status is status]
         if outcomes:
             _log_several(outcomes, len(event.outcomes))
@@ -164,8 +187,24 @@ def _log_one(outcome: Outcome) -> None:
             type(error).__name__,
             exc_info=error,
         )
+    elif outcome.status is Status.PARKED:
+        logger.error(
+            "%s failed for record %s of %s (%s); the record is in a dead letter and does not come "
+            "again",
+            *where,
+            type(error).__name__,
+            exc_info=error,
+        )
     elif outcome.status is Status.SKIPPED:
         logger.log(_level_of_skipped(error), "%s skipped record %s of %s%s", *where, _why(error))
+    elif outcome.status is Status.REPEATED:
+        logger.info("%s had done record %s of %s before; it is not called again", *where)
+    elif outcome.status is Status.NOT_DONE and isinstance(error, InProgress):
+        logger.warning(
+            "%s is at work on record %s of %s in another delivery; here it is not done and comes "
+            "again",
+            *where,
+        )
     elif outcome.status is Status.NOT_DONE and outcome.route is not None:
         logger.warning(
             "%s was cut off for record %s of %s; the record is not done and comes again", *where
@@ -175,6 +214,20 @@ def _log_one(outcome: Outcome) -> None:
             "record %s of %s was held back, because a call for its item that outlived an earlier "
             "deadline still runs; the record is not done and comes again",
             *where[1:],
+        )
+
+
+def _log_retry(event: CallRetried) -> None:
+    record = event.records[0]
+    with suppress(Exception):  # logging that fails must not hurt the batch
+        logger.warning(
+            "%s failed for record %s of %s (%s) in attempt %d; the next is in %.1f s",
+            event.route,
+            record.sequence_number,
+            record.source_arn or "unknown stream",
+            type(event.error).__name__,
+            event.attempt,
+            event.wait,
         )
 
 
@@ -196,6 +249,20 @@ def _log_several(outcomes: Sequence[Outcome], total: int) -> None:
             *where,
             type(error).__name__,
             exc_info=error,
+        )
+    elif lowest.status is Status.PARKED:
+        logger.error(
+            "%s failed for %d of %d records of %s, the lowest is %s (%s); they are in dead letters "
+            "and do not come again",
+            *where,
+            type(error).__name__,
+            exc_info=error,
+        )
+    elif lowest.status is Status.REPEATED:
+        logger.info(
+            "%s had done %d of %d records of %s before, the lowest is %s; it is not called again "
+            "for them",
+            *where,
         )
     elif lowest.status is Status.SKIPPED:
         logger.log(

@@ -8,28 +8,35 @@ from typing import Any, Literal, TypeAlias, TypeVar, Unpack
 from dynaflow._binding import check_signature
 from dynaflow._checks import (
     Condition,
+    checked_after_deliveries,
     checked_conditions,
     checked_events,
     checked_filters,
     checked_middleware,
     checked_name,
     checked_on_invalid,
+    checked_retry,
     checked_table,
+    checked_timeout,
     checked_ttl,
     checked_ttl_attribute,
     name_of,
+    takes,
 )
+from dynaflow._on_error import ErrorMap, checked_error_types
 from dynaflow._route import (
     Batching,
     OnInvalid,
     Route,
     RouteOptions,
     checked_batching,
+    checked_defaults,
     refuse_unknown_options,
 )
 from dynaflow.errors import RegistrationError
 from dynaflow.middleware import Middleware
 from dynaflow.record import EventName
+from dynaflow.retry import Retry
 
 __all__ = [
     "Batching",
@@ -55,7 +62,10 @@ class Router:
             of registration, routes of included routers among them.
         middleware: around the calls of these routes, outermost first.
         on_invalid: as for a route, for those that do not say it themselves; the nearest router
-            counts.
+            counts. So it is with the others:
+        retry: see ``RouteOptions``.
+        timeout: see there; it is for the async handlers among them.
+        after_deliveries: see there.
 
     Raises:
         RegistrationError: an option that cannot work.
@@ -69,6 +79,9 @@ class Router:
         match: Match = "all",
         middleware: Sequence[Middleware] = (),
         on_invalid: OnInvalid | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        after_deliveries: int | None = None,
     ) -> None:
         if match not in ("all", "first"):
             raise RegistrationError(
@@ -78,7 +91,10 @@ class Router:
         self._match = match
         self._when = checked_conditions(when, "Router(when=...)")
         self._middleware = checked_middleware(middleware, "Router(middleware=...)")
-        self._on_invalid = checked_on_invalid(on_invalid, "Router(...)")
+        self._defaults = checked_defaults(
+            "Router(...)", on_invalid, retry, timeout, after_deliveries
+        )
+        self._on_error = ErrorMap()
         self._entries: list[Route | Router] = []
         self._unapplied: dict[object, str] = {}
         self._frozen = False
@@ -197,6 +213,9 @@ class Router:
         name: str | None = None,
         middleware: Sequence[Middleware] = (),
         on_invalid: OnInvalid | None = None,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        after_deliveries: int | None = None,
     ) -> None:
         """Append a route; the same as the decorators, without one.
 
@@ -218,14 +237,47 @@ class Router:
             batching=batching,
             middleware=checked_middleware(middleware, f"middleware= of {owner}"),
             on_invalid=checked_on_invalid(on_invalid, owner),
+            retry=checked_retry(retry, owner),
+            timeout=checked_timeout(timeout, owner, handler),
+            after_deliveries=checked_after_deliveries(after_deliveries, owner),
         )
         self._entries.append(route)
+
+    def on_error(self, *kinds: type[Exception]) -> Callable[[H], H]:
+        """Register the decorated function to say what such an exception of a handler means.
+
+        It is called with the exception, or with that and the call's HandlerContext, and raises or
+        returns ``NonRetryable``, ``Skip`` or ``RetryAfter``; if it returns nothing, the exception
+        stays what it is. The nearest router's function is asked, in that the one for the nearest
+        type. What handlers raise of dynaflow's own is left alone.
+
+        Args:
+            kinds: exception classes; their subclasses are meant, too.
+
+        Raises:
+            RegistrationError: no exception class, one that another function is asked about, or an
+                async function.
+        """
+        self._refuse_if_frozen()
+        checked = checked_error_types(kinds)
+
+        def decorate(judge: H) -> H:
+            self._refuse_if_frozen()
+            if not (takes(judge, 1) or takes(judge, 2)):
+                raise RegistrationError(
+                    f"{name_of(judge)} cannot be called with an exception, nor with that and a "
+                    "context: write 'def meaning(error: KeyError) -> None'"
+                )
+            self._on_error.add(checked, judge, wants_context=not takes(judge, 1))
+            return judge
+
+        return decorate
 
     def include_router(self, router: Router) -> None:
         """Add all routes of another router, those that it gets later among them.
 
-        This router's ``when``, ``table`` and ``middleware`` apply to them, too, outside their own,
-        and its ``on_invalid`` to those that have none.
+        This router's ``when``, ``table`` and ``middleware`` apply to them, too, outside their own;
+        its other options and its ``on_error`` where they have none.
 
         Raises:
             RegistrationError: not a Router, or one that includes this one.
@@ -262,7 +314,13 @@ class Router:
         conditions = checked_filters(filters, verb)
         names = checked_events(event_names)
         refuse_unknown_options(options, verb)
-        checked_on_invalid(options.get("on_invalid"), f"{verb}(...)")
+        checked_defaults(
+            f"{verb}(...)",
+            options.get("on_invalid"),
+            options.get("retry"),
+            options.get("timeout"),
+            options.get("after_deliveries"),
+        )
         ttl, ttl_attribute = expiry
         token = object()
         self._unapplied[token] = f"{verb}({', '.join(map(repr, conditions))})"

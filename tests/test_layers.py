@@ -23,12 +23,13 @@ _paths diff change _conditions filters _expiry
 params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
-_checks _route routing _flatten _table _compile _explain _overriding _app_options
+_on_error _checks _route routing _flatten _table _compile _explain _overriding
 _plain _told dead_letter idempotency transaction checkpoints source lineage _aws
-engine/lost engine/fold engine/order engine/plan engine/lanes engine/chunks engine/desk
+engine/lost engine/fold engine/order engine/refused engine/jobs engine/memory
+engine/parking engine/plan engine/lanes engine/chunks engine/judge engine/desk
 engine/batching engine/work engine/slots
 engine/threads engine/bridge engine/finish engine/crew engine/run engine/__init__
-app
+_app_options app
 _watchdog _loop _host aws_lambda
 sources/_client sources/dynamodb sources/memory sources/__init__
 stores/memory stores/sqlite stores/__init__

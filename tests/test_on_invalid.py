@@ -193,8 +193,8 @@ def test_dead_letters_are_known_and_refused_at_app(declare: Callable[[Router], o
     router = Router()
     declare(router)
     assert refusal(lambda: App(router)) == (
-        "on_invalid='dead_letter' of ship needs a place where dead letters go, and that is not "
-        "there yet: write 'fail' or 'skip' until it is"
+        "on_invalid='dead_letter' of ship needs a place where dead letters go: write "
+        "App(dead_letter=...), for example dead_letter=JsonLines('given-up.jsonl')"
     )
 
 
@@ -214,7 +214,7 @@ def test_a_router_of_dead_letters_none_of_whose_routes_wants_them_is_fine() -> N
 def test_an_unknown_policy_is_refused_at_the_decorator_and_the_router(
     value: Any, shown: str
 ) -> None:
-    text = f"on_invalid={shown} of {{}} is unknown: write 'fail' or 'skip'"
+    text = f"on_invalid={shown} of {{}} is unknown: write 'fail', 'skip' or 'dead_letter'"
     router = Router()
     assert refusal(lambda: Router(on_invalid=value)) == text.format("Router(...)")
     assert refusal(lambda: router.on_insert(on_invalid=value)) == text.format("on_insert(...)")

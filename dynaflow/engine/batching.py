@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Hashable, Iterable
-from typing import Any
+import math
+from collections.abc import Awaitable, Collection, Hashable, Sequence
+from dataclasses import replace
 
 from dynaflow._table import CompiledRoute
-from dynaflow.batch import Outcome, Status
+from dynaflow.batch import Status
 from dynaflow.change import Change, PartialFailure
 from dynaflow.context import HandlerContext, Many
+from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.engine.chunks import Chunk, Chunks, Member
 from dynaflow.engine.desk import Desk
-from dynaflow.engine.plan import Lane
-from dynaflow.errors import Skip
+from dynaflow.engine.jobs import Lane
+from dynaflow.engine.judge import Verdict
+from dynaflow.errors import AlreadyDone, InProgress, Skip
 from dynaflow.middleware import Call
 from dynaflow.record import Record
 
 __all__ = ["BatchRoutes"]
+
+_WITHOUT_ERROR = (Status.DONE, Status.REPEATED)
 
 
 class BatchRoutes:
@@ -30,13 +35,16 @@ class BatchRoutes:
 
     def __init__(self, desk: Desk) -> None:
         self.held: Hashable | None = None
-        self._desk = desk
+        self.desk = desk
         self._chunks = Chunks(desk.lanes)
         self._handed_over: Chunk | None = None
 
     @property
     def is_sync(self) -> bool:
         """True if no event loop is needed."""
+        parking = self.desk.judging.parking
+        if parking is not None and parking.is_async:
+            return False
         return all(route.is_sync for route in self._chunks.routes)
 
     def refresh(self) -> None:
@@ -44,7 +52,7 @@ class BatchRoutes:
 
         From now on none begins.
         """
-        desk = self._desk
+        desk = self.desk
 
         def ready(lane: Lane) -> int:
             if lane.key in desk.lost:
@@ -70,127 +78,283 @@ class BatchRoutes:
         chunk, self._handed_over = self._handed_over, None
         if chunk is not None:
             return chunk
-        if self._desk.moved:  # perhaps to the lowest record, which comes first
+        if self.desk.moved:  # perhaps to the lowest record, which comes first
             self.refresh()
-        with self._desk.lock:
-            return self._chunks.next(self._desk.gate.is_open_to_batches)
+        with self.desk.lock:
+            return self._chunks.next(self.desk.gate.is_open_to_batches)
+
+    def prepare(self, chunk: Chunk) -> list[tuple[Member, BaseException]]:
+        r"""Make what the handler gets for each record; return those for which that cannot be had.
+
+        They have failed, and are to be parked or ``refuse``\ d before the others are called.
+        """
+        refused: list[tuple[Member, BaseException]] = []
+        make_change = chunk.route.prepare
+        chunk.changes = {}
+        if make_change is None:
+            return refused
+        for member in chunk.members:
+            if self.desk.closed:
+                break
+            if self._is_barred(member):
+                continue
+            try:
+                chunk.changes[member] = make_change(member.record)
+            except Skip as skip:
+                self._enter(chunk, member, Status.SKIPPED, skip.because)
+            except BaseException as error:  # a validator's SystemExit fails this record only
+                self.desk.survive(error)
+                refused.append((member, error))
+        return refused
+
+    def letter_of(
+        self, chunk: Chunk, member: Member, error: BaseException
+    ) -> tuple[tuple[Record, DeadLetterRecord], ...]:
+        """Return the dead letter of a record that was refused; nothing if there is none."""
+        return self.desk.judging.letters(chunk.route, error, 0, [member.record])
+
+    def refuse(self, chunk: Chunk, member: Member, error: BaseException, *, parked: bool) -> None:
+        """Enter that a record was refused, and whether it is in a dead letter now."""
+        if not parked:
+            self._break(member)
+        self._enter(chunk, member, Status.PARKED if parked else Status.FAILED, error)
 
     def begin(self, chunk: Chunk) -> Call | None:
         """Note that a call begins, and return it; None if there is nothing to call.
 
-        Records whose images are not what the handler wants have failed; later ones of their lanes
-        take no part, nor does what such a failure keeps from starting.
+        Records that were refused take no part, nor do later ones of their lanes, nor what a failure
+        keeps from starting.
         """
-        changes = self._sort_out(chunk)
-        if not chunk.members or self._desk.gate.stopped or not self._desk.start(chunk):
+        self._leave_out_barred(chunk)
+        if not chunk.members or self.desk.gate.stopped or not self.desk.start(chunk):
             return None
-        records = tuple(member.record for member in chunk.members)
-        batch = self._desk.batch
+        return self._call(chunk)
+
+    def _leave_out_barred(self, chunk: Chunk) -> None:
+        chunk.members = [
+            member
+            for member in chunk.members
+            if not self._is_barred(member)
+            and (chunk.route.prepare is None or member in chunk.changes)
+        ]
+
+    def _is_barred(self, member: Member) -> bool:
+        return member.is_behind_a_failure or self.desk.gate.bars(member.record)
+
+    def _call(self, chunk: Chunk) -> Call:
+        changes = tuple(chunk.changes[m] for m in chunk.members if m in chunk.changes)
+        batch, records = self.desk.batch, chunk.records
         context = HandlerContext(
             record=records[0],
             route=chunk.route.name,
+            attempt=chunk.attempt,
             deadline=batch.deadline,
             lambda_context=batch.invocation,
-            many=Many(records, tuple(changes), chunk.given),
+            many=Many(records, changes, chunk.given),
         )
-        return Call(context, chunk.keys)
+        return Call(context, chunk.keys, self.desk.lost)
 
     def resume(self, chunk: Chunk) -> Awaitable[object] | None:
         """Return what a call that a thread has handed over awaits; None if it is too late."""
         pending, chunk.pending = chunk.pending, None
-        return pending if self._desk.start(chunk) else None
+        return pending if self.desk.start(chunk) else None
 
     def hand_over(self, chunk: Chunk, pending: Awaitable[object]) -> None:
         """Give a chunk to the loop, because its sync route returned something to await."""
         chunk.route.is_sync = False
         chunk.pending = pending
-        if self._desk.leave(chunk):
+        if self.desk.leave(chunk):
             chunk.drop_pending()
         else:
             self._handed_over = chunk
 
     def succeeded(self, chunk: Chunk) -> None:
         """Enter that all records of a call are done."""
-        self._end(chunk, chunk.outcomes(Status.DONE))
+        self._end(chunk, [Status.DONE] * len(chunk.members))
 
-    def failed(self, chunk: Chunk, error: BaseException) -> None:
-        """Enter that a call has failed, for all of its records or those that it names; or Skip."""
-        if isinstance(error, Skip):
-            self._end(chunk, chunk.outcomes(Status.SKIPPED, error.because))
-            return
-        self._desk.survive(error)
-        if not isinstance(error, PartialFailure):
-            self._end(chunk, chunk.outcomes(Status.FAILED, error))
-            return
-        failed = _named_by(error, chunk)
-        if not failed:
-            misnamed = ValueError(
-                f"{chunk.route.name} raised PartialFailure for a change that is not of its call, "
-                "or for a position in a list that it has changed, so all of them count as failed. "
-                "Name the changes or records themselves, or their positions in the list as given."
+    def judge(self, chunk: Chunk, error: BaseException, *, final: bool = False) -> Verdict:
+        """Return what becomes of a call that has raised."""
+        desk = self.desk
+        if not chunk.members:
+            return Verdict(error)
+        if isinstance(error, AlreadyDone):
+            others = [m for m in chunk.members if m not in _done_before(error, chunk)]
+            return Verdict(error, None if final or not others else 0.0)
+        failed = [m.record for m in chunk.members if m in _failed_by(error, chunk)]
+        return desk.weigh(
+            chunk,
+            _misnamed(error, chunk) or error,
+            self._call(chunk).context,
+            failed=failed,
+            left=0.0 if final else desk.gate.seconds_open_to_batches(),
+        )
+
+    def try_again(self, chunk: Chunk, verdict: Verdict) -> Call | None:
+        """Return a call with those records that the last one has not done; None if it is too late.
+
+        The others are done, unless it is.
+        """
+        desk, error = self.desk, verdict.error
+        first = chunk.members[0].record
+        if desk.closed or not desk.gate.is_open_to_batches(first):
+            return None
+        if isinstance(error, AlreadyDone):
+            done, status = _done_before(error, chunk), Status.REPEATED
+        else:
+            lowest = _lowest(_failed_by(error, chunk))
+            done = [m for m in chunk.members if m.at < lowest.get(m.lane, math.inf)]
+            status = Status.DONE
+        for member in chunk.members:
+            if member in done:
+                self._enter(chunk, member, status)
+        chunk.members = [member for member in chunk.members if member not in done]
+        if status is Status.DONE:
+            desk.note_retry(chunk, verdict)
+        return self._again(chunk)
+
+    def _again(self, chunk: Chunk) -> Call | None:
+        """Return another call of the same chunk, with images as they were before the last one."""
+        for member, error in self.prepare(chunk):  # a validator that minds only now
+            self.refuse(chunk, member, error, parked=False)
+        self._leave_out_barred(chunk)
+        return self._call(chunk) if chunk.members else None
+
+    def failed(self, chunk: Chunk, error: BaseException, parked: Collection[Record] = ()) -> None:
+        """Enter that a call has failed, for all of its records or those that it names; or Skip.
+
+        Args:
+            chunk: the call.
+            error: what it raised.
+            parked: the records of it that are in a dead letter now.
+        """
+        if isinstance(error, AlreadyDone):
+            done = _done_before(error, chunk)
+            self._end(
+                chunk, [Status.REPEATED if m in done else Status.NOT_DONE for m in chunk.members]
             )
-            misnamed.__cause__ = error
-            self._end(chunk, chunk.outcomes(Status.FAILED, misnamed))
             return
-        for member in failed:
+        if isinstance(error, Skip):
+            self._end(chunk, [Status.SKIPPED] * len(chunk.members), error.because)
+            return
+        self.desk.survive(error)
+        if isinstance(error, InProgress):
+            self._end(chunk, [Status.NOT_DONE] * len(chunk.members), error)
+            return
+        in_letter = {id(record) for record in parked}
+        failed = _failed_by(error, chunk)
+        left = {m for m in failed if id(m.record) not in in_letter}
+        for member in left:
             self._break(member)
-        self._end(chunk, tuple(_judged(chunk, failed, error)))
+        lowest = _lowest(failed)
+
+        def judged(member: Member) -> Status:
+            if member in failed:
+                return Status.FAILED if member in left else Status.PARKED
+            is_behind = member.at > lowest.get(member.lane, math.inf)
+            return Status.NOT_DONE if is_behind else Status.DONE
+
+        self._end(chunk, [judged(member) for member in chunk.members], error)
+
+    def hand_over_failure(self, chunk: Chunk, error: BaseException) -> None:
+        """Enter that a call failed; batch routes run on a loop where the sink wants one."""
+        self.failed(chunk, error)
 
     def cut_off(self, chunk: Chunk) -> None:
         """Enter that a call has been cancelled by the engine."""
-        self._end(chunk, chunk.outcomes(Status.NOT_DONE))
+        self._end(chunk, [Status.NOT_DONE] * len(chunk.members), were_called=True)
 
     def close(self) -> None:
         """Forget what nobody will await."""
         if self._handed_over is not None:
             self._handed_over.drop_pending()
 
-    def _sort_out(self, chunk: Chunk) -> list[Change[Any]]:
-        """Return what the handler gets for each record; leave out those that cannot be had."""
-        route, changes, members = chunk.route, list[Change[Any]](), list[Member]()
-        for member in chunk.members:
-            if self._desk.closed:
-                break
-            if member.is_behind_a_failure or self._desk.gate.bars(member.record):
-                continue
-            try:
-                if route.prepare is not None:
-                    changes.append(route.prepare(member.record))
-                members.append(member)
-            except Skip as skip:
-                outcome = Outcome(member.record, route.name, Status.SKIPPED, skip.because)
-                self._desk.enter(outcome)
-                with self._desk.lock:
-                    self._settle(member, route)
-            except BaseException as error:  # a validator's SystemExit fails this record only
-                self._desk.survive(error)
-                self._break(member)
-                self._desk.enter(Outcome(member.record, route.name, Status.FAILED, error))
-        chunk.members = members
-        return changes
+    def _enter(
+        self, chunk: Chunk, member: Member, status: Status, error: BaseException | None = None
+    ) -> None:
+        """Enter what became of one record before, or beside, the call."""
+        self.desk.enter(chunk.outcome(member, status, error))
+        if status not in (Status.FAILED, Status.NOT_DONE):
+            with self.desk.lock:
+                self._settle(member, chunk.route)
 
     def _break(self, member: Member) -> None:
         """Leave later records of the lane to the next delivery."""
         lane = member.lane
         lane.broken = min(lane.broken, member.first.at)
-        self._desk.gate.failed(member.record.position)
+        self.desk.gate.failed(member.record.position)
 
-    def _end(self, chunk: Chunk, outcomes: tuple[Outcome, ...]) -> None:
-        """Enter the outcomes, and that records are done: unless it is too late."""
-        if not self._desk.end(chunk, outcomes):
+    def _end(
+        self,
+        chunk: Chunk,
+        statuses: Sequence[Status],
+        error: BaseException | None = None,
+        *,
+        were_called: bool = False,
+    ) -> None:
+        """Enter the outcomes, and that records are done: unless it is too late.
+
+        Args:
+            chunk: the call.
+            statuses: what became of its records.
+            error: what it raised.
+            were_called: whether records that are not done may be the reason for that themselves.
+        """
+        for member, status in zip(chunk.members, statuses, strict=True):
+            if status in (Status.FAILED, Status.NOT_DONE):
+                self._break(member)
+        outcomes = tuple(
+            replace(
+                chunk.outcome(member, status, None if status in _WITHOUT_ERROR else error),
+                attempts=0 if status is Status.NOT_DONE and not were_called else chunk.attempt,
+            )
+            for member, status in zip(chunk.members, statuses, strict=True)
+        )
+        if not self.desk.end(chunk, outcomes):
             return
-        with self._desk.lock:
+        with self.desk.lock:
             for member, outcome in zip(chunk.members, outcomes, strict=True):
-                if outcome.status is Status.FAILED:
-                    self._break(member)
-                elif outcome.status in (Status.DONE, Status.SKIPPED):
+                if outcome.is_done:
                     self._settle(member, chunk.route)
 
     def _settle(self, member: Member, route: CompiledRoute) -> None:
         """Enter that a route is done with a record, and with those that it supersedes."""
         for done in (*member.supersedes, member):
             done.job.batch_routes.discard(route)
-        self._desk.settle(member.lane)
+        self.desk.settle(member.lane)
+
+
+def _failed_by(error: BaseException, chunk: Chunk) -> Collection[Member]:
+    """Return the members that a call has failed: those that a PartialFailure names, else all."""
+    if not isinstance(error, PartialFailure):
+        return chunk.members
+    return _named_by(error, chunk) or chunk.members
+
+
+def _lowest(members: Collection[Member]) -> dict[Lane, int]:
+    """Return by lane the lowest of its jobs that these members stand for."""
+    lowest: dict[Lane, int] = {}
+    for member in members:
+        lowest[member.lane] = min(member.first.at, lowest.get(member.lane, member.first.at))
+    return lowest
+
+
+def _misnamed(error: BaseException, chunk: Chunk) -> ValueError | None:
+    """Return the error of a PartialFailure that does not say clearly whom it means."""
+    if not isinstance(error, PartialFailure) or _named_by(error, chunk):
+        return None
+    misnamed = ValueError(
+        f"{chunk.route.name} raised PartialFailure for a change that is not of its call, or for a "
+        "position in a list that it has changed, so all of them count as failed. Name the changes "
+        "or records themselves, or their positions in the list as given."
+    )
+    misnamed.__cause__ = error
+    return misnamed
+
+
+def _done_before(error: AlreadyDone, chunk: Chunk) -> Collection[Member]:
+    """Return the members that an earlier delivery has done: those that it names, else all."""
+    named = {id(record) for record in error.records}
+    return [m for m in chunk.members if id(m.record) in named] or chunk.members
 
 
 def _named_by(error: PartialFailure, chunk: Chunk) -> set[Member] | None:
@@ -217,15 +381,3 @@ def _is_as_given(chunk: Chunk) -> bool:
     return len(records) == len(chunk.members) and all(
         record is member.record for record, member in zip(records, chunk.members, strict=True)
     )
-
-
-def _judged(chunk: Chunk, failed: set[Member], error: BaseException) -> Iterable[Outcome]:
-    """Yield the outcomes of a call that failed for some of its records."""
-    failures = iter(chunk.outcomes(Status.FAILED, error))
-    held_back = iter(chunk.outcomes(Status.NOT_DONE))
-    done = iter(chunk.outcomes(Status.DONE))
-    for member, *candidates in zip(chunk.members, failures, held_back, done, strict=True):
-        if member in failed:
-            yield candidates[0]
-        else:
-            yield candidates[1 if member.is_behind_a_failure else 2]

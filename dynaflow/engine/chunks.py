@@ -17,8 +17,9 @@ from typing import Any
 from dynaflow._route import Batching
 from dynaflow._table import CompiledRoute
 from dynaflow.batch import Outcome, Status
+from dynaflow.change import Change
+from dynaflow.engine.jobs import Job, Lane
 from dynaflow.engine.lost import close_unawaited
-from dynaflow.engine.plan import Job, Lane
 from dynaflow.record import Record
 
 __all__ = ["Chunk", "Chunks", "Member"]
@@ -66,18 +67,26 @@ class Member:
 class Chunk:
     """The records of one call of a batch route, in stream order.
 
-    ``started`` is when the call began, ``given`` holds the list that its handler was called with
+    ``started`` is when the call began, ``attempt`` which one of its attempts runs; ``changes`` are
+    what the handler gets for its members, and ``given`` holds the list that it was called with
     last; ``pending`` is an awaitable that it returned in a thread and that a loop has to await.
     """
 
-    __slots__ = ("given", "members", "pending", "route", "started")
+    __slots__ = ("attempt", "changes", "given", "members", "pending", "route", "started")
 
     def __init__(self, route: CompiledRoute, members: Sequence[Member]) -> None:
         self.route = route
         self.members = list(members)
+        self.changes: dict[Member, Change[Any]] = {}
         self.given: list[list[Any]] = []
         self.pending: Awaitable[Any] | None = None
         self.started = 0.0
+        self.attempt = 1
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records of the call."""
+        return tuple(member.record for member in self.members)
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
@@ -86,8 +95,14 @@ class Chunk:
 
     def outcomes(self, status: Status, error: BaseException | None = None) -> tuple[Outcome, ...]:
         """Return one outcome for each record of the call."""
-        took, name = time.perf_counter() - self.started, self.route.name
-        return tuple(Outcome(m.record, name, status, error, took) for m in self.members)
+        return tuple(self.outcome(member, status, error) for member in self.members)
+
+    def outcome(
+        self, member: Member, status: Status, error: BaseException | None = None
+    ) -> Outcome:
+        """Return the outcome of the call for one of its records."""
+        took = time.perf_counter() - self.started
+        return Outcome(member.record, self.route.name, status, error, took, self.attempt)
 
     def drop_pending(self) -> None:
         """Forget the awaitable; a coroutine is closed, because nobody will await it."""

@@ -19,9 +19,9 @@ from anyio.lowlevel import checkpoint
 from dynaflow.engine.batching import BatchRoutes
 from dynaflow.engine.bridge import asyncio_task, in_thread, until_back
 from dynaflow.engine.chunks import Chunk
-from dynaflow.engine.finish import Finisher, absorb_stray_cancellation
+from dynaflow.engine.finish import Finisher, absorb_stray_cancellation, attempt
+from dynaflow.engine.jobs import Lane
 from dynaflow.engine.lanes import Lanes
-from dynaflow.engine.plan import Lane
 from dynaflow.engine.slots import Slots
 from dynaflow.engine.threads import Threads, drain
 from dynaflow.engine.work import Work
@@ -74,8 +74,12 @@ class Crew:
 
     async def run(self, scope: anyio.CancelScope) -> None:
         """Run workers until no lane waits and all have ended, and batch routes after them."""
-        self._finisher = Finisher(self._work, scope)
+        self._finisher = Finisher(self._work, scope, self._bounds.threads)
         batch_routes = self._work.batch_routes
+        if self._work.waits_for_first:
+            async with anyio.create_task_group() as self._group:
+                self._hire_first()
+            self._work.open_lanes()
         async with anyio.create_task_group() as later:
             lanes_ended = anyio.Event()
             if batch_routes is not None:
@@ -127,12 +131,15 @@ class Crew:
     async def _run_chunk(self, routes: BatchRoutes, chunk: Chunk) -> None:
         process: Awaitable[object] | None
         if chunk.pending is None:
+            for member, error in routes.prepare(chunk):
+                parked = await self._finisher.park(routes.letter_of(chunk, member, error))
+                routes.refuse(chunk, member, error, parked=bool(parked))
             call = routes.begin(chunk)
-            process = None if call is None else chunk.route.process(call)
+            process = None if call is None else attempt(chunk.route, call)
         else:
             process = routes.resume(chunk)
         if process is not None:
-            await self._finisher.finish(process, routes, chunk)
+            await self._finisher.finish(process, routes, chunk, chunk.route)
             if any(lane in self._work.lost for lane in chunk.keys):  # a middleware gave up on it
                 routes.refresh()
         self._finisher.heed_interrupt()  # of a model's validator, which is asked before the call
@@ -271,11 +278,15 @@ class Crew:
         return work.job_ended(lane) and lane.remaining > 0
 
     async def _run_route(self, lane: Lane) -> None:
-        work = self._work
+        work, failure = self._work, lane.failure
+        if failure is not None:
+            lane.failure = None
+            if work.take_up(lane):
+                await self._finisher.settle(failure, work, lane)
+            return
         call = work.begin(lane)
         if call is None:
             return
         pending, lane.pending = lane.pending, None
-        await self._finisher.finish(
-            lane.next_job.route.process(call) if pending is None else pending, work, lane
-        )
+        process = attempt(lane.route, call) if pending is None else pending
+        await self._finisher.finish(process, work, lane, lane.route)

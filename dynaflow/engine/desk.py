@@ -8,22 +8,41 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import Protocol, TypeVar
 
 from dynaflow.batch import Batch, Outcome, Status
+from dynaflow.context import HandlerContext
+from dynaflow.dead_letter import DeadLetterRecord
+from dynaflow.engine.jobs import Lane, Step
+from dynaflow.engine.judge import Judge, Verdict
 from dynaflow.engine.lanes import Gate
 from dynaflow.engine.lost import LostCalls
-from dynaflow.engine.plan import Lane, Plan
-from dynaflow.observe import CallEnded, Observer, log_event, notify
+from dynaflow.engine.plan import Plan
+from dynaflow.middleware import Call
+from dynaflow.observe import CallEnded, CallRetried, Observer, log_event, notify
+from dynaflow.record import Record
 
-__all__ = ["Desk", "Running"]
+__all__ = ["Desk", "Ends", "Running"]
+
+R_contra = TypeVar("R_contra", contravariant=True)
 
 
 class Running(Protocol):
     """What a call works on: the lane of one record, or the records of a batch route's call."""
 
     started: float
+    attempt: int
+
+    @property
+    def route(self) -> Step:
+        """What is called."""
+        ...
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The records of the call."""
+        ...
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
@@ -32,6 +51,36 @@ class Running(Protocol):
 
     def outcomes(self, status: Status, error: BaseException | None = None) -> tuple[Outcome, ...]:
         """Return one outcome for each record of the call."""
+        ...
+
+
+class Ends(Protocol[R_contra]):
+    """Where it is entered how a call of a lane, or of a batch route, ended."""
+
+    def succeeded(self, running: R_contra, /) -> object:
+        """Enter that it is done."""
+        ...
+
+    def judge(self, running: R_contra, error: BaseException, /, *, final: bool = False) -> Verdict:
+        """Return what becomes of a call that failed; if that is final, it has no more attempts."""
+        ...
+
+    def try_again(self, running: R_contra, verdict: Verdict, /) -> Call | None:
+        """Return the next attempt; None if it is too late for one."""
+        ...
+
+    def failed(
+        self, running: R_contra, error: BaseException, /, parked: Collection[Record] = ()
+    ) -> object:
+        """Enter that it failed for good, and which of its records are in a dead letter."""
+        ...
+
+    def hand_over_failure(self, running: R_contra, error: BaseException, /) -> object:
+        """Give a call that failed for good to the loop, where its dead letter can be put away."""
+        ...
+
+    def cut_off(self, running: R_contra, /) -> object:
+        """Enter that the engine has cancelled it."""
         ...
 
 
@@ -73,14 +122,17 @@ class Desk:
         self.lock = threading.Lock()
         self.fatal: BaseException | None = None
         self.moved = False
+        self.judging = Judge(plan.memory, plan.parking)
         self._ledger = plan.ledger
         self._observers = tuple(observers)
         self._contain = contain
         self._running: set[Running] = set()
         self._closed = False
+        self._closing: threading.Event | None = None
         for outcome in plan.refused:
             self.enter(outcome)
-            self.gate.failed(outcome.record.position)
+            if not outcome.is_done:
+                self.gate.failed(outcome.record.position)
 
     @property
     def closed(self) -> bool:
@@ -94,7 +146,80 @@ class Desk:
                 return False
             self._running.add(running)
         running.started = time.perf_counter()
+        running.attempt = 1
         return True
+
+    def weigh(
+        self,
+        running: Running,
+        error: BaseException,
+        context: HandlerContext,
+        *,
+        failed: Sequence[Record],
+        left: float | None,
+    ) -> Verdict:
+        """Return what becomes of a call that failed.
+
+        Args:
+            running: the call.
+            error: what it raised.
+            context: of the call.
+            failed: the records that it failed.
+            left: seconds in which another attempt may start; None for any.
+        """
+        error = running.route.judged(error, context)
+        is_lost = any(key in self.lost for key in running.keys)  # a time-out gave up on a thread
+        if not (self._closed or is_lost or self.gate.bars(failed[0])):
+            wait = self.judging.wait(running.route, error, running.attempt, left=left)
+            if wait is not None:
+                return Verdict(error, wait)
+        return Verdict(
+            error, letters=self.judging.letters(running.route, error, running.attempt, failed)
+        )
+
+    def note_retry(self, running: Running, verdict: Verdict) -> None:
+        """Enter that a call is tried again."""
+        event = CallRetried(
+            running.records,
+            running.route.name or "",
+            verdict.error,
+            running.attempt,
+            verdict.wait or 0.0,
+        )
+        running.attempt += 1
+        notify((log_event, *self._observers), event)
+
+    @property
+    def parks_here(self) -> bool:
+        """True if dead letters can be put away without a loop."""
+        return self.judging.parking is None or not self.judging.parking.is_async
+
+    def park_here(self, letters: Sequence[tuple[Record, DeadLetterRecord]]) -> list[Record]:
+        """Put letters into a sync sink, one after the other; return the records that it took.
+
+        Behind one that it does not take none is tried: a sink that is down keeps nobody waiting.
+        """
+        parking, taken = self.judging.parking, list[Record]()
+        if parking is None:
+            return taken
+        for record, letter in letters:
+            try:
+                parking.put_here(letter)
+            except BaseException as error:  # its SystemExit must not end the thread
+                parking.report_refusal(letter, error)
+                break
+            taken.append(record)
+        return taken
+
+    def pause(self, seconds: float) -> None:
+        """Let a thread wait, until the desk is closed at most."""
+        with self.lock:
+            if self._closed:
+                return
+            if self._closing is None:
+                self._closing = threading.Event()
+            closing = self._closing
+        closing.wait(seconds)
 
     def end(self, running: Running, outcomes: tuple[Outcome, ...]) -> bool:
         """Enter what became of a call; return False if it is too late."""
@@ -144,6 +269,8 @@ class Desk:
             if self._closed:
                 return False
             self._closed = True
+            if self._closing is not None:
+                self._closing.set()
             running = tuple(self._running)
             for cut_off in running:
                 self.lost.lose(*cut_off.keys)

@@ -1,36 +1,30 @@
-"""The end of a call on an event loop: what it raised, and whose cancellation that was."""
+"""The end of a call on an event loop: more attempts, a dead letter, whose a cancellation was."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from dynaflow.dead_letter import DeadLetterRecord
+from dynaflow.engine.bridge import asyncio_task, in_thread
+from dynaflow.engine.desk import Ends
+from dynaflow.engine.jobs import Step
+from dynaflow.engine.judge import Verdict
+from dynaflow.engine.parking import Parking
+from dynaflow.engine.threads import Threads
 from dynaflow.engine.work import Work
+from dynaflow.middleware import Call
+from dynaflow.record import Record
 
-__all__ = ["Finisher", "absorb_stray_cancellation"]
+__all__ = ["Finisher", "absorb_stray_cancellation", "attempt"]
 
 _T = TypeVar("_T")
-R_contra = TypeVar("R_contra", contravariant=True)
 
-
-class Ends(Protocol[R_contra]):
-    """Where it is entered how a call of a lane, or of a batch route, ended."""
-
-    def succeeded(self, running: R_contra, /) -> object:
-        """Enter that it is done."""
-        ...
-
-    def failed(self, running: R_contra, error: BaseException, /) -> object:
-        """Enter that it failed."""
-        ...
-
-    def cut_off(self, running: R_contra, /) -> object:
-        """Enter that the engine has cancelled it."""
-        ...
+_SINK_TIMEOUT = 30.0  # seconds for an async sink to take a letter
 
 
 class Finisher:
@@ -39,31 +33,108 @@ class Finisher:
     Args:
         work: the batch.
         scope: around all of its calls.
+        threads: where sinks run that are sync.
     """
 
-    def __init__(self, work: Work, scope: anyio.CancelScope) -> None:
+    def __init__(self, work: Work, scope: anyio.CancelScope, threads: Threads) -> None:
         self._work = work
         self._scope = scope
+        self._threads = threads
 
-    async def finish(self, process: Awaitable[object], desk: Ends[_T], running: _T) -> None:
-        """Await a call, and enter what became of it."""
-        try:
-            await process
-        except BaseException as error:  # a handler's SystemExit is its record's failure, no more
-            if _is_engines_own(error):
-                desk.cut_off(running)
-                raise
-            desk.failed(running, error)
-            self.heed_interrupt()
-            if _is_cancelled():  # and the handler made another error of it
-                await checkpoint()
-        else:
-            desk.succeeded(running)
+    async def finish(
+        self, process: Awaitable[object], desk: Ends[_T], running: _T, route: Step
+    ) -> None:
+        """Await a call, and whatever attempts follow; enter what became of it."""
+        attempts: Awaitable[object] | None = process
+        while attempts is not None:
+            failure: BaseException | None = None
+            try:
+                await attempts
+            except BaseException as error:  # a SystemExit is its record's failure, no more
+                if _is_engines_own(error):
+                    desk.cut_off(running)
+                    raise
+                failure = error
+            if failure is None:
+                desk.succeeded(running)
+                return
+            attempts = await self._after(failure, desk, running, route)
+        self.heed_interrupt()
+        if _is_cancelled():  # and the handler made another error of it
+            await checkpoint()
+
+    async def settle(self, error: BaseException, desk: Ends[_T], running: _T) -> None:
+        """Park what a call has failed for good, and enter what became of it."""
+        await self._settle(desk.judge(running, error, final=True), desk, running)
+
+    async def park(self, letters: tuple[tuple[Record, DeadLetterRecord], ...]) -> list[Record]:
+        """Put letters into the sink, one after the other; return the records that it took.
+
+        Behind one that it does not take none is tried: a sink that is down keeps nobody waiting.
+        """
+        parking, taken = self._work.judging.parking, list[Record]()
+        if parking is None:
+            return taken
+        for record, letter in letters:
+            try:
+                await self._put(parking, letter)
+            except BaseException as error:
+                if _is_engines_own(error):
+                    raise
+                parking.report_refusal(letter, error)
+                break
+            taken.append(record)
+        return taken
 
     def heed_interrupt(self) -> None:
         """Cut off what runs if a handler's KeyboardInterrupt is to end the batch."""
         if isinstance(self._work.fatal, KeyboardInterrupt):
             self._scope.cancel()
+
+    async def _after(
+        self, error: BaseException, desk: Ends[_T], running: _T, route: Step
+    ) -> Awaitable[object] | None:
+        """Return the next attempt of a call that failed; None once that it failed is entered."""
+        verdict = desk.judge(running, error)
+        if verdict.wait is not None:
+            own_task = asyncio_task()
+            try:
+                if own_task is not None and own_task.cancelling():
+                    await absorb_stray_cancellation(own_task)
+                await anyio.sleep(verdict.wait)
+            except BaseException:
+                desk.failed(running, verdict.error)
+                raise
+            call = desk.try_again(running, verdict)
+            if call is not None:
+                return attempt(route, call)
+            verdict = desk.judge(running, error, final=True)
+        await self._settle(verdict, desk, running)
+        return None
+
+    async def _settle(self, verdict: Verdict, desk: Ends[_T], running: _T) -> None:
+        parked: list[Record] = []
+        try:
+            parked = await self.park(verdict.letters)
+        finally:
+            desk.failed(running, verdict.error, parked)
+
+    async def _put(self, parking: Parking, letter: DeadLetterRecord) -> None:
+        if not parking.is_async:
+            if self._threads.size == 0:
+                parking.put_here(letter)
+            else:
+                await in_thread(self._threads, lambda: parking.put_here(letter))
+            return
+        with anyio.fail_after(_SINK_TIMEOUT):
+            taken: Any = parking.sink(letter)
+            await taken
+
+
+def attempt(route: Step, call: Call) -> Awaitable[object]:
+    """Return what calls a route, within its time-out."""
+    process = route.process(call)
+    return process if route.timeout is None else _limited(process, route.timeout, route.name)
 
 
 async def absorb_stray_cancellation(task: Any) -> None:
@@ -75,6 +146,13 @@ async def absorb_stray_cancellation(task: Any) -> None:
             if _is_cancelled():
                 raise
         task.uncancel()
+
+
+async def _limited(process: Awaitable[object], seconds: float, name: str | None) -> None:
+    with anyio.move_on_after(seconds) as scope:
+        await process
+    if scope.cancelled_caught:
+        raise TimeoutError(f"an attempt of {name} did not end within its timeout of {seconds:g} s")
 
 
 def _is_engines_own(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from dynaflow.batch import Deadline
-from dynaflow.engine.plan import Lane
+from dynaflow.engine.jobs import Lane
 from dynaflow.record import Record
 
 __all__ = ["Gate", "Lanes", "margin_of"]

@@ -3,145 +3,23 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Awaitable, Hashable, Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import cast
 
 from dynaflow._table import CompiledRoute, RouteTable
 from dynaflow.batch import Batch, Outcome, Status
 from dynaflow.engine.fold import Ledger
-from dynaflow.engine.lost import close_unawaited
+from dynaflow.engine.jobs import Job, Lane, Step
+from dynaflow.engine.memory import Memory
 from dynaflow.engine.order import Ordering, item_of
-from dynaflow.errors import NonRetryable, OrderUnknown, Unmatched
+from dynaflow.engine.parking import Parking
+from dynaflow.engine.refused import Refused
+from dynaflow.errors import DynaflowError, NonRetryable, OrderUnknown, Unmatched
 from dynaflow.record import Record, Undecodable
 
-__all__ = ["Job", "Lane", "Plan", "make_plan"]
+__all__ = ["Plan", "make_plan", "plan_one"]
 
 _NO_ROUTE = "no route takes this record, and the App has unmatched='fail'"
-
-
-class Job:
-    """One record with the routes that match it.
-
-    Args:
-        record: the record.
-        index: where it stands in its batch.
-        routes: in order of registration, batch routes among them.
-        item: what all records of its item share, where a batch route asks for it.
-        doomed: True once the record fails whatever the routes that are left do: one has failed, or
-            could not tell whether it matches.
-
-    ``routes`` are those that are called with this record alone, ``at`` the one whose turn it is;
-    ``batch_routes`` are those that have it still to do, together with others.
-    """
-
-    __slots__ = ("at", "batch_routes", "doomed", "index", "item", "record", "routes")
-
-    def __init__(
-        self,
-        record: Record,
-        index: int,
-        routes: Sequence[CompiledRoute],
-        *,
-        item: Hashable = None,
-        doomed: bool = False,
-    ) -> None:
-        self.record = record
-        self.index = index
-        self.batch_routes = {route for route in routes if route.batching is not None}
-        self.routes = (
-            [route for route in routes if route.batching is None] if self.batch_routes else routes
-        )
-        self.item = item
-        self.doomed = doomed
-        self.at = 0
-
-    @property
-    def is_unmatched(self) -> bool:
-        """True if no route takes the record, or has anything left to do for it."""
-        return not (self.routes or self.batch_routes or self.doomed)
-
-    @property
-    def route(self) -> CompiledRoute:
-        """The route whose turn it is."""
-        return self.routes[self.at]
-
-
-class Lane:
-    """The jobs of one item, in stream order; strictly one after the other.
-
-    ``cursor`` is the next job; ``settled`` the first one that is not wholly done, batch routes
-    included; ``broken`` the first one that a batch route failed, infinite if there is none;
-    ``ticket`` counts how often the lane changed hands; ``pending`` is an awaitable that the next
-    job's route returned in a thread and that a loop has to await; ``started`` is when the running
-    call began; ``begun`` is True from before the next job may start until it has ended, also while
-    none of its calls runs: batch routes then keep off the lane.
-    """
-
-    __slots__ = (
-        "begun",
-        "broken",
-        "cursor",
-        "jobs",
-        "key",
-        "pending",
-        "settled",
-        "started",
-        "ticket",
-    )
-
-    def __init__(self, key: Hashable) -> None:
-        self.key = key
-        self.jobs: list[Job] = []
-        self.cursor = 0
-        self.settled = 0
-        self.broken = math.inf
-        self.ticket = 0
-        self.begun = False
-        self.pending: Awaitable[Any] | None = None
-        self.started = 0.0
-
-    @property
-    def keys(self) -> tuple[Hashable, ...]:
-        """The keys of the lanes that the running call works on: this one's."""
-        return (self.key,)
-
-    @property
-    def next_job(self) -> Job:
-        """The job whose turn it is."""
-        return self.jobs[self.cursor]
-
-    @property
-    def position(self) -> int:
-        """The sequence number, as an int, of the record whose turn it is."""
-        return self.jobs[self.cursor].record.position
-
-    @property
-    def remaining(self) -> int:
-        """How many jobs are left."""
-        return len(self.jobs) - self.cursor
-
-    @property
-    def is_sync(self) -> bool:
-        """True if a thread can run all of it without a loop."""
-        return all(route.is_sync for job in self.jobs for route in job.routes)
-
-    def outcomes(self, status: Status, error: BaseException | None = None) -> tuple[Outcome, ...]:
-        """Return the outcome of the call whose turn it is."""
-        job, took = self.next_job, time.perf_counter() - self.started
-        return (Outcome(job.record, job.route.name, status, error, took),)
-
-    def skip_idle(self) -> None:
-        """Pass over jobs that only batch routes take: a worker has nothing to do for them."""
-        jobs, at = self.jobs, self.cursor
-        while at < len(jobs) and not jobs[at].routes and not jobs[at].doomed:
-            at += 1
-        self.cursor = at
-
-    def drop_pending(self) -> None:
-        """Forget the awaitable; a coroutine is closed, because nobody will await it."""
-        pending, self.pending = self.pending, None
-        close_unawaited(pending)
 
 
 class Plan:
@@ -149,16 +27,32 @@ class Plan:
 
     Args:
         batch: the batch.
+        memory: what became of its records in earlier deliveries.
+        parking: where dead letters go; None where there are none.
 
     ``ledger`` has the records that no route takes as done; ``lanes`` are those that have something
-    to run; ``refused`` are failures that are certain without running anything; nothing at or above
-    ``barrier`` may start; ``unmatched`` are the records that no route takes.
+    to run; ``refused`` are outcomes that are certain without running anything; nothing at or above
+    ``barrier`` may start; ``first`` is a lane of records to be parked before any other starts,
+    because nothing may start above them; ``unmatched`` are the records that no route takes.
     """
 
-    __slots__ = ("barrier", "batch", "lanes", "ledger", "refused", "unmatched")
+    __slots__ = (
+        "barrier",
+        "batch",
+        "first",
+        "lanes",
+        "ledger",
+        "memory",
+        "parking",
+        "refused",
+        "unmatched",
+    )
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, memory: Memory, parking: Parking | None = None) -> None:
         self.batch = batch
+        self.memory = memory
+        self.parking = parking
+        self.first: Lane | None = None
         self.ledger = Ledger(batch.records)
         self.lanes: list[Lane] = []
         self.refused: list[Outcome] = []
@@ -172,7 +66,13 @@ class Plan:
 
 
 def make_plan(
-    table: RouteTable, batch: Batch, ordering: Ordering, *, fail_unmatched: bool = False
+    table: RouteTable,
+    batch: Batch,
+    ordering: Ordering,
+    *,
+    memory: Memory,
+    parking: Parking | None = None,
+    fail_unmatched: bool = False,
 ) -> Plan:
     """Route every record of the batch and sort the matched ones into lanes.
 
@@ -180,24 +80,93 @@ def make_plan(
         table: the routes.
         batch: the batch.
         ordering: which records share a lane.
+        memory: what became of records in earlier deliveries.
+        parking: where dead letters go; None where there are none.
         fail_unmatched: whether a record that no route takes is failed instead of done.
     """
-    planner = _Planner(table, batch, ordering, fail_unmatched=fail_unmatched)
+    plan = Plan(batch, memory, parking)
+    planner = _Planner(table, plan, ordering, fail_unmatched=fail_unmatched)
     for index, record in enumerate(batch.records):
         if isinstance(record, Undecodable):
-            planner.refuse(record)
+            planner.refuse(record, index)
         else:
             planner.add(record, index)
-    return planner.plan
+    if memory:
+        for lane in plan.lanes:
+            _recall(lane, plan)
+    return plan
+
+
+def plan_one(table: RouteTable, batch: Batch, route: str) -> Plan:
+    """Plan that a batch of one record is given to the route of this name, whatever filters say.
+
+    Raises:
+        DynaflowError: there is no such route for such a record.
+    """
+    plan = Plan(batch, Memory())
+    (record,) = batch.records
+    if isinstance(record, Undecodable):
+        plan.refused.append(Outcome(record, route, Status.FAILED, record.reason, attempts=0))
+        return plan
+    found = table.named(route, record.event_name)
+    if found is None:
+        names = sorted(r.name for r in table.routes if record.event_name in r.route.event_names)
+        raise DynaflowError(
+            f"no route named {route!r} takes {record.event_name} records. Those that do: "
+            f"{', '.join(names) or 'none'}. A renamed route can keep its old name: name=..."
+        )
+    lane = Lane((record.source_arn,))
+    lane.jobs.append(Job(record, 0, [found]))
+    plan.lanes.append(lane)
+    return plan
+
+
+def _recall(lane: Lane, plan: Plan) -> None:
+    """Leave out what an earlier delivery has done, and park what it never got done in many.
+
+    A route is left out for a record only while no earlier one of the lane runs again on it: the
+    item's last effect has to be that of its last record.
+    """
+    memory, parking = plan.memory, plan.parking
+    again: set[str | None] = set()
+    for job in lane.jobs:
+        left: list[Step] = []
+        for route in job.matched:
+            is_called = isinstance(route, CompiledRoute)
+            may_skip = not is_called or route.name not in again
+            if may_skip and memory.has_done(job.record, route.name):
+                plan.refused.append(Outcome(job.record, route.name, Status.REPEATED, attempts=0))
+                continue
+            if is_called:
+                again.add(route.name)
+            limit = route.after_deliveries
+            failures = 0 if limit is None else memory.failures(job.record, route.name)
+            if (
+                parking is not None
+                and limit is not None
+                and failures >= limit
+                and isinstance(route, CompiledRoute)
+            ):
+                left.append(Refused(route, _never_done(route.name, failures)))
+            else:
+                left.append(route)
+        job.leave(left)
+
+
+def _never_done(route: str, deliveries: int) -> DynaflowError:
+    return DynaflowError(
+        f"{route} was called in {deliveries} deliveries and came to no end in the last of them: it "
+        "was cut off by the deadline, or its process ended"
+    )
 
 
 class _Planner:
     """Plans a batch record after record, in stream order."""
 
     def __init__(
-        self, table: RouteTable, batch: Batch, ordering: Ordering, *, fail_unmatched: bool
+        self, table: RouteTable, plan: Plan, ordering: Ordering, *, fail_unmatched: bool
     ) -> None:
-        self.plan = Plan(batch)
+        self.plan = plan
         self._fail_unmatched = fail_unmatched
         self._table = table
         self._ordering = ordering
@@ -205,16 +174,20 @@ class _Planner:
         self._closed: set[Hashable] = set()  # lanes in which a record has failed already
         self._lane_of: dict[Hashable, Hashable] = {}  # by item, where a function chooses
 
-    def refuse(self, record: Undecodable) -> None:
-        """Plan a record that cannot be read: it has failed, and its lane is closed."""
-        self._fail(record, None, record.reason)
+    def refuse(self, undecodable: Undecodable, index: int) -> None:
+        """Plan a record that cannot be read: it is parked in its lane's order, or closes it."""
+        # It has the parts of a Record that a failure is about; no handler ever sees it.
+        record = cast("Record", undecodable)
         try:
-            if record.keys is not None:
-                self._closed.add(self._ordering.lane_of(record, record.keys))
-                return
+            key = None
+            if undecodable.keys is not None:
+                key = self._ordering.lane_of(undecodable, undecodable.keys)
         except NonRetryable:
             pass  # where its lane is not known either, all that comes later has to wait
-        self._bar(record)
+        is_behind = key is not None and key in self._closed
+        if is_behind or not self._park(record, index, [(None, undecodable.reason)], key):
+            self._fail(undecodable, None, undecodable.reason)
+            self._close(record, key)
 
     def add(self, record: Record, index: int) -> None:
         """Plan a record that can be read."""
@@ -227,19 +200,72 @@ class _Planner:
         try:
             key, item = self._find_lane(record)
         except NonRetryable as error:
-            self._fail(record, None, error)
-            self._bar(record)
+            if not self._park(record, index, [(None, error)], None):
+                self._fail(record, None, error)
+                self._close(record, None)
             return
         if key in self._closed:
+            self._cut_short(key)
             return
-        for route, reason in unclear:
-            self._fail(record, route.name, reason)
+        refusals: list[tuple[CompiledRoute | None, BaseException]] = [*unclear]
         if not routes and not unclear:
-            self._fail(record, None, Unmatched(_NO_ROUTE))
-        if unclear or not routes:
+            refusals = [(None, Unmatched(_NO_ROUTE))]
+        if not refusals:
+            self._append(key, Job(record, index, routes, item=item))
+        elif not self._park(record, index, refusals, key, routes=routes, item=item):
+            for route, reason in refusals:
+                self._fail(record, None if route is None else route.name, reason)
+            if routes:
+                self._append(key, Job(record, index, routes, item=item, doomed=True))
             self._closed.add(key)
-        if routes:
-            self._append(key, Job(record, index, routes, item=item, doomed=bool(unclear)))
+            self._cut_short(key)
+
+    def _park(
+        self,
+        record: Record,
+        index: int,
+        refusals: Sequence[tuple[CompiledRoute | None, BaseException]],
+        key: Hashable | None,
+        *,
+        routes: Sequence[CompiledRoute] = (),
+        item: Hashable = None,
+    ) -> bool:
+        """Plan that failures are parked, in the lane of this key; return False if they are not.
+
+        Without a key it is done before anything else: nothing may start above such a record.
+        """
+        if not all(self._is_parked(record, *refusal) for refusal in refusals):
+            return False
+        steps: list[Step] = [Refused(route, error) for route, error in refusals]
+        job = Job(record, index, [*steps, *routes], item=item)
+        if key is not None:
+            self._append(key, job)
+            return True
+        if self.plan.first is None:
+            self.plan.first = Lane(object())
+            self.plan.lanes.append(self.plan.first)
+        self.plan.first.jobs.append(job)
+        return True
+
+    def _is_parked(self, record: Record, route: CompiledRoute | None, error: BaseException) -> bool:
+        parking = self.plan.parking
+        if parking is None:
+            return False
+        limit = None if route is None else route.after_deliveries
+        failures = self.plan.memory.failures(record, None if route is None else route.name)
+        return parking.reason(record, error, deliveries=failures + 1, limit=limit) is not None
+
+    def _close(self, record: Record, key: Hashable | None) -> None:
+        """Start nothing behind a failed record: in its lane, or nowhere if that is not known."""
+        if key is None:
+            self.plan.barrier = min(self.plan.barrier, record.position)
+        else:
+            self._closed.add(key)
+            self._cut_short(key)
+
+    def _cut_short(self, key: Hashable) -> None:
+        if key in self._lanes:
+            self._lanes[key].is_cut_short = True
 
     def _add_unmatched(self, record: Record, index: int) -> None:
         """Plan a record that no route takes: it is done, unless it makes an earlier one stale.
@@ -282,6 +308,3 @@ class _Planner:
 
     def _fail(self, record: Record | Undecodable, route: str | None, error: BaseException) -> None:
         self.plan.refused.append(Outcome(record, route, Status.FAILED, error))
-
-    def _bar(self, record: Record | Undecodable) -> None:
-        self.plan.barrier = min(self.plan.barrier, record.position)

@@ -13,13 +13,17 @@ import queue
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from dynaflow.engine.batching import BatchRoutes
-from dynaflow.engine.plan import Lane
+from dynaflow.engine.desk import Desk, Ends
+from dynaflow.engine.jobs import Lane, Step
 from dynaflow.engine.work import Work
+from dynaflow.middleware import Call
 
 __all__ = ["Threads", "drain", "run_in_threads"]
+
+_T = TypeVar("_T")
 
 _IDLE_SECONDS = 10.0  # after which a thread without work ends
 
@@ -95,6 +99,11 @@ def run_in_threads(work: Work, threads: Threads, *, workers: int) -> None:
         threads: where to run; with a size of 0, the calling thread.
         workers: how many calls may run at a time, at most.
     """
+    if work.waits_for_first:
+        _run_waiting(work, threads, workers)
+        if work.needs_loop:
+            return
+        work.open_lanes()
     _run_waiting(work, threads, workers)
     for lane in tuple(work.held):
         free = threading.Event()
@@ -182,21 +191,15 @@ class _Team:
 def _drain_batch_routes(routes: BatchRoutes) -> None:
     """Call batch routes, chunk after chunk, until one of them wants a loop or nothing is ready."""
     while routes.is_sync and (chunk := routes.next()) is not None:
+        for member, error in routes.prepare(chunk):
+            letters = routes.letter_of(chunk, member, error)
+            routes.refuse(chunk, member, error, parked=bool(routes.desk.park_here(letters)))
         call = routes.begin(chunk)
         if call is None:
             continue
-        try:
-            result: Any = contextvars.copy_context().run(chunk.route.call, call)
-            is_pending = inspect.isawaitable(
-                result
-            )  # looks at __class__, which a proxy may compute
-        except BaseException as error:  # SystemExit and the like must not end the thread
-            routes.failed(chunk, error)
-            continue
-        if is_pending:
-            routes.hand_over(chunk, result)
-        else:
-            routes.succeeded(chunk)
+        pending = _run(routes.desk, routes, chunk, chunk.route, call)
+        if pending is not None:
+            routes.hand_over(chunk, pending)
 
 
 def _run_lane(work: Work, lane: Lane) -> None:
@@ -215,12 +218,44 @@ def _run_route(work: Work, lane: Lane) -> bool:
     call = work.begin(lane)
     if call is None:
         return False
-    try:
-        result: Any = contextvars.copy_context().run(lane.next_job.route.call, call)
-        is_pending = inspect.isawaitable(result)  # looks at __class__, which a proxy may compute
-    except BaseException as error:  # SystemExit and the like must not end the thread
-        return work.failed(lane, error)
-    if not is_pending:
-        return work.succeeded(lane)
-    work.hand_over(lane, result)
-    return False
+    pending = _run(work, work, lane, lane.route, call)
+    if pending is not None:
+        work.hand_over(lane, pending)
+    return not (work.closed or lane.is_handed_over)
+
+
+def _run(desk: Desk, ends: Ends[_T], running: _T, route: Step, call: Call) -> Any:
+    """Run a call and the attempts that follow, and enter what became of it.
+
+    Returns:
+        What a loop has to await; then nothing has been entered yet.
+    """
+    attempt: Call | None = call
+    while attempt is not None:
+        try:
+            result: Any = contextvars.copy_context().run(route.call, attempt)
+            is_pending = inspect.isawaitable(result)  # looks at __class__, which may be computed
+        except BaseException as error:  # SystemExit and the like must not end the thread
+            attempt = _after(error, desk, ends, running)
+        else:
+            if is_pending:
+                return result
+            ends.succeeded(running)
+            return None
+    return None
+
+
+def _after(error: BaseException, desk: Desk, ends: Ends[_T], running: _T) -> Call | None:
+    """Return the next attempt of a call that failed; None once that it failed is entered."""
+    verdict = ends.judge(running, error)
+    if verdict.wait is not None:
+        desk.pause(verdict.wait)
+        call = ends.try_again(running, verdict)
+        if call is not None:
+            return call
+        verdict = ends.judge(running, error, final=True)
+    if verdict.letters and not desk.parks_here:
+        ends.hand_over_failure(running, error)
+    else:
+        ends.failed(running, verdict.error, desk.park_here(verdict.letters))
+    return None

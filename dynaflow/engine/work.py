@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 
 from dynaflow.batch import BatchResult, Outcome, Status
 from dynaflow.context import HandlerContext
 from dynaflow.engine.batching import BatchRoutes
 from dynaflow.engine.desk import Desk
+from dynaflow.engine.jobs import Lane
+from dynaflow.engine.judge import Verdict
 from dynaflow.engine.lanes import Lanes
 from dynaflow.engine.lost import LostCalls
-from dynaflow.engine.plan import Lane, Plan
-from dynaflow.errors import Skip
+from dynaflow.engine.plan import Plan
+from dynaflow.errors import AlreadyDone, InProgress, Skip
 from dynaflow.middleware import Call
 from dynaflow.observe import Observer, batch_ended, notify
 from dynaflow.record import Record, Undecodable
@@ -65,8 +68,27 @@ class Work(Desk):
         self.batch_routes = BatchRoutes(self) if plan.has_batch_routes else None
         self._handed_over: list[Lane] = []
         self._on_progress = on_progress
-        for lane in plan.lanes:
-            if lane.key in lost:
+        self._plan = plan
+        self._first = plan.first
+        if plan.first is None:
+            self.open_lanes()
+        else:
+            self.add(plan.first)
+
+    @property
+    def waits_for_first(self) -> bool:
+        """True while all lanes wait for records to be parked above which nothing may start."""
+        return self._first is not None
+
+    def open_lanes(self) -> None:
+        """Let all lanes wait for workers, or for the lost calls on their items."""
+        first, self._first = self._first, None
+        if first is not None and first.remaining:  # the sink did not take it
+            self.gate.barrier = min(self.gate.barrier, first.position)
+        for lane in self._plan.lanes:
+            if lane is first:
+                continue
+            if lane.key in self.lost:
                 self.held.append(lane)
             else:
                 self.add(lane)
@@ -101,6 +123,24 @@ class Work(Desk):
             lane.drop_pending()
         self._handed_over.append(lane)
 
+    def hand_over_failure(self, lane: Lane, error: BaseException) -> None:
+        """Give a lane to the loop, because only there its record can be put into a dead letter."""
+        lane.failure = error
+        self.leave(lane)
+        self._handed_over.append(lane)
+
+    def take_up(self, lane: Lane) -> bool:
+        """Note that the loop goes on with a call that a thread has given up to it.
+
+        Returns:
+            False if it is too late.
+        """
+        started, attempt = lane.started, lane.attempt
+        if not self.start(lane):
+            return False
+        lane.started, lane.attempt = started, attempt
+        return True
+
     def adopt_handed_over(self) -> None:
         """Let the lanes that threads gave up wait for the loop; for the loop's own thread."""
         while self._handed_over:
@@ -116,10 +156,10 @@ class Work(Desk):
         """Note that the lane's next record begins; return False if it may not."""
         if self.batch_routes is None:  # then nobody asks what has begun
             return not self.closed and (
-                lane.pending is not None or self.gate.is_open(lane.next_job.record)
+                lane.is_handed_over or self.gate.is_open(lane.next_job.record)
             )
         with self.lock:  # before the gate is asked: see BatchRoutes.refresh
-            is_known = lane.pending is not None  # it began in a thread, which handed it over
+            is_known = lane.is_handed_over  # it began in a thread, which handed it over
             lane.begun = True
         if self.closed or not (is_known or self.gate.is_open(lane.next_job.record)):
             lane.begun, self.moved = False, True
@@ -129,29 +169,53 @@ class Work(Desk):
         """Note that the lane's next route is called now; return the call, or None if too late."""
         if not self.start(lane):
             return None
+        return self._call(lane)
+
+    def _call(self, lane: Lane) -> Call:
         job = lane.next_job
         context = HandlerContext(
             record=job.record,
-            route=job.route.name,
+            route=job.route.name or "",
+            attempt=lane.attempt,
             deadline=self.batch.deadline,
             lambda_context=self.batch.invocation,
         )
-        return Call(context, lane.keys)
+        return Call(context, lane.keys, self.lost)
 
     def succeeded(self, lane: Lane) -> bool:
         """Enter that the route whose turn it was is done; return False if it is too late."""
         return self.end(lane, lane.outcomes(Status.DONE))
 
-    def failed(self, lane: Lane, error: BaseException) -> bool:
+    def judge(self, lane: Lane, error: BaseException, *, final: bool = False) -> Verdict:
+        """Return what becomes of the record whose turn it is, after its route has raised."""
+        left = 0.0 if final else self.gate.seconds_open()
+        context = self._call(lane).context
+        return self.weigh(lane, error, context, failed=lane.records, left=left)
+
+    def try_again(self, lane: Lane, verdict: Verdict) -> Call | None:
+        """Return the next attempt of the route whose turn it is; None if it is too late."""
+        if self.closed or not self.gate.is_open(lane.next_job.record):
+            return None
+        self.note_retry(lane, verdict)
+        return self._call(lane)
+
+    def failed(self, lane: Lane, error: BaseException, parked: Collection[Record] = ()) -> bool:
         """Enter that the route whose turn it was has failed, or was left out by ``Skip``.
 
         Returns:
             False if it is too late.
         """
+        if isinstance(error, AlreadyDone):
+            return self.end(lane, lane.outcomes(Status.REPEATED))
         if isinstance(error, Skip):
             return self.end(lane, lane.outcomes(Status.SKIPPED, error.because))
         self.survive(error)
+        if parked:
+            return self.end(lane, lane.outcomes(Status.PARKED, error))
         lane.next_job.doomed = True
+        if isinstance(error, InProgress):
+            (outcome,) = lane.outcomes(Status.NOT_DONE, error)
+            return self.end(lane, (replace(outcome, attempts=0),))  # it was not what failed
         return self.end(lane, lane.outcomes(Status.FAILED, error))
 
     def cut_off(self, lane: Lane) -> None:
@@ -191,8 +255,11 @@ class Work(Desk):
             self.batch_routes.close()
         return True
 
-    def finish(self) -> BatchResult:
+    def finish(self, *, all_come_again: bool = False) -> BatchResult:
         """Close the work and return what became of the batch.
+
+        Args:
+            all_come_again: whether a failure brings back records below the lowest one, too.
 
         Raises:
             KeyboardInterrupt, MemoryError: a handler's, where they are not contained.
@@ -202,6 +269,9 @@ class Work(Desk):
         if self.fatal is not None:
             raise self.fatal
         result = self._ledger.result()
+        self._plan.memory.note(
+            self.batch.records, self.lanes, result, all_come_again=all_come_again
+        )
         if self._observers:
             took = time.perf_counter() - self._began
             notify(self._observers, batch_ended(self.batch, result, took))

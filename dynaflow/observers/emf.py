@@ -75,6 +75,7 @@ class EMF:
         """Note how long a call took, or print the lines of a batch."""
         if isinstance(event, CallEnded):
             self._note(event)
+        if not isinstance(event, BatchEnded):
             return
         timestamp = int(time.time() * 1000)
         lines = [self._batch_line(event, timestamp)]

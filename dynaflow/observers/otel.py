@@ -102,7 +102,7 @@ class OpenTelemetry:
         """Count a call or a batch that has ended."""
         if isinstance(event, CallEnded):
             self._count_call(event)
-        else:
+        elif isinstance(event, BatchEnded):
             self._count_batch(event)
 
     def _count_call(self, event: CallEnded) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dynaflow.retry import without_waits
 from dynaflow.testing._mapping_report import GivenUp, Invocation, MappingReport
 from dynaflow.testing._mapping_sandbox import SandboxDied, Throttled
 from dynaflow.testing.client import AsyncStream, Stream, TestClient
@@ -20,4 +21,5 @@ __all__ = [
     "TestClient",
     "Throttled",
     "lambda_event",
+    "without_waits",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from anyio.lowlevel import current_token
@@ -18,6 +18,7 @@ from dynaflow.app import App, as_app
 from dynaflow.batch import Batch, BatchResult, Deadline
 from dynaflow.codec import decode_event
 from dynaflow.errors import DynaflowError, EventError
+from dynaflow.retry import without_waits
 from dynaflow.routing import Router
 from dynaflow.testing.records import RecordBuilder
 from dynaflow.values import json_default
@@ -45,6 +46,7 @@ class TestClient:
         timeout: seconds until the deadline of each batch; None for no deadline.
         overrides: what is called in place of dependencies while the client is open, by the function
             that ``Depends`` names.
+        waits: whether the waits between attempts take their time; see ``without_waits``.
 
     Raises:
         RegistrationError: an override of something that is no dependency of the App.
@@ -63,11 +65,13 @@ class TestClient:
         view_type: str = "NEW_AND_OLD_IMAGES",
         timeout: float | None = None,
         overrides: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
+        waits: bool = False,
     ) -> None:
         if not isinstance(app, (App, Router)):
             raise TypeError(f"TestClient takes an App or a Router, got {type(app).__name__}")
         self._app = as_app(app)
         self._timeout = timeout
+        self._waits = waits
         self._overrides = overrides or {}
         self._app.overrides(self._overrides)  # refuses what it cannot do; enters nothing
         self._records = RecordBuilder(
@@ -112,7 +116,7 @@ class TestClient:
     def _new_batches(self) -> _Batches:
         if self._batches is not None:
             raise DynaflowError("this TestClient is open already: make another one")
-        return _Batches(self._records, self._timeout)
+        return _Batches(self._records, self._timeout, waits=self._waits)
 
     def _close_batches(self) -> None:
         if self._batches is not None:
@@ -184,7 +188,9 @@ class Stream:
             DynaflowError: the client is closed.
             KeyboardInterrupt, MemoryError: a handler's.
         """
-        return self._host.process(self._batches.make(event))
+        batch = self._batches.make(event)
+        with self._batches.waiting():
+            return self._host.process(batch)
 
 
 class AsyncStream:
@@ -217,16 +223,22 @@ class AsyncStream:
 
     async def send(self, event: Event) -> BatchResult:
         """Send a whole event or raw records as one batch; see ``Stream.send``."""
-        return await self._app.process(self._batches.make(event))
+        batch = self._batches.make(event)
+        with self._batches.waiting():
+            return await self._app.process(batch)
 
 
 class _Batches:
     """Makes batches of what is sent, for as long as the client is open."""
 
-    def __init__(self, records: RecordBuilder, timeout: float | None) -> None:
+    def __init__(self, records: RecordBuilder, timeout: float | None, *, waits: bool) -> None:
         self.records = records
         self.is_open = True
         self._timeout = timeout
+        self._waits = waits
+
+    def waiting(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._waits else without_waits()
 
     def make(self, event: Event) -> Batch:
         if not self.is_open:

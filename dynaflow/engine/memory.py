@@ -1,0 +1,193 @@
+"""What became of records in earlier deliveries of a stretch that comes again.
+
+What succeeded is not called again; what did not is counted. To forget costs a repeat, never a
+record nor an item's order. Bookkeeping only; the clock is an argument.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from dynaflow.batch import BatchResult, Outcome, Status
+from dynaflow.engine.jobs import Lane
+from dynaflow.record import Record, Undecodable
+
+__all__ = ["Memory"]
+
+_Key: TypeAlias = tuple[str, str, str, str | None]  # ARN, event id, sequence number, route
+
+_LASTS = 900.0  # seconds
+_COUNTED_FOR = 86_400.0  # seconds: as long as a stream keeps a record
+_SIZE = 20_000
+
+
+class Memory:
+    """What one process knows of earlier deliveries. For one thread at a time.
+
+    What an answer will bring back is remembered for each route that is done with it. Where other
+    processes may have run a part of the stretch in between, as in Lambda, only if its lane has no
+    other record of the batch for that route: to skip one of several could leave an older one's
+    effect standing last.
+
+    Args:
+        exclusive: whether nobody else runs these records while they are remembered.
+        clock: returns seconds.
+        lasts: seconds after which a success is forgotten.
+        size: how many successes, and how many failures, are remembered.
+    """
+
+    def __init__(
+        self,
+        *,
+        exclusive: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        lasts: float = _LASTS,
+        size: int = _SIZE,
+    ) -> None:
+        self._exclusive = exclusive
+        self._clock = clock
+        self._lasts = lasts
+        self._size = size
+        self._done: OrderedDict[_Key, tuple[int, float]] = OrderedDict()  # until when each lasts
+        self._failures: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
+        self._seeded: dict[tuple[str, str | None], int] = {}
+
+    def __bool__(self) -> bool:
+        """True if anything is remembered."""
+        return bool(self._done or self._failures or self._seeded)
+
+    def has_done(self, record: Record | Undecodable, route: str | None) -> bool:
+        """Return True if an earlier delivery is known to have done it."""
+        key = _key(record, route)
+        known = self._done.get(key)
+        if known is None:
+            return False
+        content, forgotten_at = known
+        if forgotten_at <= self._clock():
+            del self._done[key]
+            return False
+        return content == _content(record)  # events made by hand may share their ids
+
+    def failures(self, record: Record | Undecodable, route: str | None) -> int:
+        """Return in how many deliveries the route was called for the record and not done."""
+        count, forgotten_at = self._failures.get(_key(record, route), (0, 0.0))
+        seeded = self._seeded.get((record.sequence_number, route), 0)
+        return seeded + (count if forgotten_at > self._clock() else 0)
+
+    def seed(self, failures: Mapping[tuple[str, str | None], int]) -> None:
+        """Begin with these numbers of failures, by sequence number and route."""
+        self._seeded = dict(failures)
+
+    def failures_of(
+        self, records: Iterable[Record | Undecodable]
+    ) -> dict[tuple[str, str | None], int]:
+        """Return the failures of these records by sequence number and route, if there are any."""
+        wanted = {record.sequence_number for record in records}
+        found: Counter[tuple[str, str | None]] = Counter()
+        for (number, route), count in self._seeded.items():
+            if number in wanted:
+                found[number, route] += count
+        for (_, _, number, route), (count, _) in self._failures.items():
+            if number in wanted:
+                found[number, route] += count
+        return dict(found)
+
+    def note(
+        self,
+        records: Sequence[Record | Undecodable],
+        lanes: Sequence[Lane],
+        result: BatchResult,
+        *,
+        all_come_again: bool = False,
+    ) -> None:
+        """Note what became of a batch.
+
+        Args:
+            records: all of it.
+            lanes: what there was to do, and in which order.
+            result: what became of it.
+            all_come_again: whether its failure brings back records below the lowest one, too.
+        """
+        failed = result.failed
+        if failed is None:
+            self._forget_all(records)
+            return
+        lowest = -1 if all_come_again else failed.position
+        self._forget_all(record for record in records if record.position < lowest)
+        alone = None if self._exclusive else _alone_in_their_lane(lanes)
+        for outcome in result.outcomes:
+            if outcome.record.position < lowest:
+                continue
+            if not outcome.is_done:
+                self._note_failure(outcome)
+            elif (
+                alone is None
+                or outcome.status is Status.PARKED
+                or (id(outcome.record), outcome.route) in alone
+            ):
+                self._note_done(outcome)
+
+    def _note_done(self, outcome: Outcome) -> None:
+        key = _key(outcome.record, outcome.route)
+        self._failures.pop(key, None)
+        if key not in self._done:  # else it would last for ever
+            self._done[key] = (_content(outcome.record), self._clock() + self._lasts)
+            if len(self._done) > self._size:
+                self._done.popitem(last=False)
+
+    def _note_failure(self, outcome: Outcome) -> None:
+        if not outcome.attempts:  # it was not called, or is not what kept it from being done
+            return
+        key = _key(outcome.record, outcome.route)
+        now = self._clock()
+        count, forgotten_at = self._failures.pop(key, (0, 0.0))
+        self._failures[key] = (count + 1 if forgotten_at > now else 1, now + _COUNTED_FOR)
+        if len(self._failures) > self._size:
+            self._failures.popitem(last=False)
+
+    def _forget_all(self, records: Iterable[Record | Undecodable]) -> None:
+        if not self:
+            return
+        done = {_record_key(record) for record in records}
+        for entries in (self._done, self._failures):
+            for key in [key for key in entries if key[:3] in done]:
+                del entries[key]
+        numbers = {number for _, _, number in done}
+        for seeded in [seeded for seeded in self._seeded if seeded[0] in numbers]:
+            del self._seeded[seeded]
+
+
+def _alone_in_their_lane(lanes: Sequence[Lane]) -> set[tuple[int, str | None]]:
+    """Return the records, with a route, that share their lane with no other record for it."""
+    alone: set[tuple[int, str | None]] = set()
+    for lane in lanes:
+        if lane.is_cut_short:
+            continue
+        count = Counter(route for job in lane.jobs for route in job.route_names)
+        alone.update(
+            (id(job.record), route)
+            for job in lane.jobs
+            for route in job.route_names
+            if count[route] == 1
+        )
+    return alone
+
+
+def _record_key(record: Record | Undecodable) -> tuple[str, str, str]:
+    event_id = record.event_id if isinstance(record, Record) else ""
+    return record.source_arn, event_id, record.sequence_number
+
+
+def _content(record: Record | Undecodable) -> int:
+    try:
+        return hash(json.dumps(record.raw, sort_keys=True, default=repr))
+    except (TypeError, ValueError):  # an undecodable record may be anything
+        return 0
+
+
+def _key(record: Record | Undecodable, route: str | None) -> _Key:
+    return (*_record_key(record), route)
