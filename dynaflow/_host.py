@@ -13,6 +13,7 @@ from dynaflow._loop import KeptLoop
 from dynaflow._watchdog import Watchdog
 from dynaflow.app import App
 from dynaflow.batch import Batch, BatchResult
+from dynaflow.engine.memory import Memory
 from dynaflow.engine.plan import Plan
 from dynaflow.engine.work import Work
 from dynaflow.errors import DynaflowError, ThreadsExhausted
@@ -34,10 +35,12 @@ class Host:
     Args:
         app: what to run.
         contain: whether a handler's KeyboardInterrupt or MemoryError is its record's failure.
+        memory: what is known of earlier deliveries; None for what the App remembers.
     """
 
-    def __init__(self, app: App, *, contain: bool = False) -> None:
+    def __init__(self, app: App, *, contain: bool = False, memory: Memory | None = None) -> None:
         self._app = app
+        self._memory = memory
         self._contain = contain
         self._loop = KeptLoop(contain=contain)
         self._lifespan: asyncio.Task[None] | None = None
@@ -77,7 +80,7 @@ class Host:
             ThreadsExhausted: too many calls outlived their deadline and still run.
         """
         self.open()
-        work = self._begin(self._app.plan(batch))
+        work = self._begin(self._app.plan(batch, memory=self._memory))
         try:
             with self._watchdog.watching(work):
                 self._run(work)

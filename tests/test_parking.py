@@ -143,16 +143,15 @@ def test_what_cannot_succeed_later_is_parked_at_once_and_its_item_goes_on(
 ) -> None:
     sink, desk = kind(), Desk({0: NonRetryable("no such account")})
     app = App(desk.router(sync=sync), dead_letter=sink, threads=threads)
-    result = run(app, "aab")
+    batch = batch_of("aab")
+    result = run(app, batch)
     assert result.failed is None
     assert sorted(desk.steps) == [0, 1, 2]
     assert result.parked_by == ["desk"]
     (letter,) = sink.letters
     assert (letter.reason, letter.route, letter.attempts) == ("non_retryable", "desk", 1)
     assert letter.deliveries == 1
-    assert letter.record().sequence_number == min(
-        outcome.record.sequence_number for outcome in result.outcomes
-    )
+    assert letter.record().sequence_number == batch.records[0].sequence_number
 
 
 @KINDS

@@ -17,6 +17,7 @@ from dynaflow._host import Host
 from dynaflow.app import App, as_app
 from dynaflow.batch import Batch, BatchResult, Deadline
 from dynaflow.codec import decode_event
+from dynaflow.engine.memory import Memory
 from dynaflow.errors import DynaflowError, EventError
 from dynaflow.retry import without_waits
 from dynaflow.routing import Router
@@ -86,7 +87,7 @@ class TestClient:
         batches = self._new_batches()
         with ExitStack() as stack:
             stack.enter_context(self._app.overrides(self._overrides))
-            host = Host(self._app)
+            host = Host(self._app, memory=batches.memory)
             stack.callback(host.close)
             host.open()
             self._opened, self._batches = stack.pop_all(), batches
@@ -225,7 +226,7 @@ class AsyncStream:
         """Send a whole event or raw records as one batch; see ``Stream.send``."""
         batch = self._batches.make(event)
         with self._batches.waiting():
-            return await self._app.process(batch)
+            return await self._app.process(batch, memory=self._batches.memory)
 
 
 class _Batches:
@@ -233,6 +234,7 @@ class _Batches:
 
     def __init__(self, records: RecordBuilder, timeout: float | None, *, waits: bool) -> None:
         self.records = records
+        self.memory = Memory()  # of this client only: others may send records with the same ids
         self.is_open = True
         self._timeout = timeout
         self._waits = waits
