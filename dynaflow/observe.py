@@ -271,6 +271,12 @@ def _log_several(outcomes: Sequence[Outcome], total: int) -> None:
             *where,
             _why(error),
         )
+    elif isinstance(error, InProgress):
+        logger.warning(
+            "%s is at work on some of %d of %d records of %s in another delivery, the lowest is "
+            "%s; here they are not done and come again",
+            *where,
+        )
     else:
         logger.warning(
             "%s was cut off for %d of %d records of %s, the lowest is %s; they are not done and "

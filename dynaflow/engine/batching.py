@@ -21,7 +21,7 @@ from dynaflow.record import Record
 
 __all__ = ["BatchRoutes"]
 
-_WITHOUT_ERROR = (Status.DONE, Status.REPEATED)
+_SUCCESS = (Status.DONE, Status.REPEATED)
 
 
 class BatchRoutes:
@@ -302,9 +302,11 @@ class BatchRoutes:
         for member, status in zip(chunk.members, statuses, strict=True):
             if status in (Status.FAILED, Status.NOT_DONE):
                 self._break(member)
+        # What waits behind a failure has none of its own.
+        without_error = _SUCCESS if isinstance(error, InProgress) else (*_SUCCESS, Status.NOT_DONE)
         outcomes = tuple(
             replace(
-                chunk.outcome(member, status, None if status in _WITHOUT_ERROR else error),
+                chunk.outcome(member, status, None if status in without_error else error),
                 attempts=0 if status is Status.NOT_DONE and not were_called else chunk.attempt,
             )
             for member, status in zip(chunk.members, statuses, strict=True)

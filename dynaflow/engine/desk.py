@@ -169,7 +169,7 @@ class Desk:
         """
         error = running.route.judged(error, context)
         is_lost = any(key in self.lost for key in running.keys)  # a time-out gave up on a thread
-        if not (self._closed or is_lost or self.gate.bars(failed[0])):
+        if not (self._closed or is_lost) and self.gate.may_go_on(failed[0]):
             wait = self.judging.wait(running.route, error, running.attempt, left=left)
             if wait is not None:
                 return Verdict(error, wait)

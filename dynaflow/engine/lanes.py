@@ -144,6 +144,10 @@ class Gate:
         """Return True if a failure keeps this record from starting, however much time is left."""
         return self.stopped or record.position >= self.barrier
 
+    def may_go_on(self, record: Record) -> bool:
+        """Return True if a call of this record may be tried again, however much time is left."""
+        return not self.bars(record) and (self._may_start is None or self._may_start())
+
     def seconds_open_to_batches(self) -> float | None:
         """Return the seconds until batch routes start nothing more; None if they always may."""
         return None if self._deadline is None else self._deadline.remaining() - 2 * self._margin
