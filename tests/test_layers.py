@@ -26,7 +26,7 @@ _generators _dependencies _evaluation _attempt _invocation
 _on_error _checks _route routing _flatten _table _compile _explain _overriding
 _plain _told dead_letter idempotency transaction checkpoints source lineage _aws
 engine/lost engine/fold engine/order engine/refused engine/jobs engine/memory
-engine/parking engine/plan engine/lanes engine/chunks engine/judge engine/desk
+engine/parking engine/plan engine/lanes engine/chunks engine/named engine/judge engine/desk
 engine/batching engine/work engine/slots
 engine/threads engine/bridge engine/finish engine/crew engine/run engine/__init__
 _app_options app

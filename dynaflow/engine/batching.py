@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from dynaflow._table import CompiledRoute
 from dynaflow.batch import Status
-from dynaflow.change import Change, PartialFailure
 from dynaflow.context import HandlerContext, Many
 from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.engine.chunks import Chunk, Chunks, Member
 from dynaflow.engine.desk import Desk
 from dynaflow.engine.jobs import Lane
 from dynaflow.engine.judge import Verdict
+from dynaflow.engine.named import done_before, failed_by, lowest_of, misnamed_by
 from dynaflow.errors import AlreadyDone, InProgress, Skip
 from dynaflow.middleware import Call
 from dynaflow.record import Record
@@ -178,12 +178,12 @@ class BatchRoutes:
         if not chunk.members:
             return Verdict(error)
         if isinstance(error, AlreadyDone):
-            others = [m for m in chunk.members if m not in _done_before(error, chunk)]
+            others = [m for m in chunk.members if m not in done_before(error, chunk)]
             return Verdict(error, None if final or not others else 0.0)
-        failed = [m.record for m in chunk.members if m in _failed_by(error, chunk)]
+        failed = [m.record for m in chunk.members if m in failed_by(error, chunk)]
         return desk.weigh(
             chunk,
-            _misnamed(error, chunk) or error,
+            misnamed_by(error, chunk) or error,
             self._call(chunk).context,
             failed=failed,
             left=0.0 if final else desk.gate.seconds_open_to_batches(),
@@ -199,9 +199,9 @@ class BatchRoutes:
         if desk.closed or not desk.gate.is_open_to_batches(first):
             return None
         if isinstance(error, AlreadyDone):
-            done, status = _done_before(error, chunk), Status.REPEATED
+            done, status = done_before(error, chunk), Status.REPEATED
         else:
-            lowest = _lowest(_failed_by(error, chunk))
+            lowest = lowest_of(failed_by(error, chunk))
             done = [m for m in chunk.members if m.at < lowest.get(m.lane, math.inf)]
             status = Status.DONE
         for member in chunk.members:
@@ -228,7 +228,7 @@ class BatchRoutes:
             parked: the records of it that are in a dead letter now.
         """
         if isinstance(error, AlreadyDone):
-            done = _done_before(error, chunk)
+            done = done_before(error, chunk)
             self._end(
                 chunk, [Status.REPEATED if m in done else Status.NOT_DONE for m in chunk.members]
             )
@@ -241,11 +241,11 @@ class BatchRoutes:
             self._end(chunk, [Status.NOT_DONE] * len(chunk.members), error)
             return
         in_letter = {id(record) for record in parked}
-        failed = _failed_by(error, chunk)
+        failed = failed_by(error, chunk)
         left = {m for m in failed if id(m.record) not in in_letter}
         for member in left:
             self._break(member)
-        lowest = _lowest(failed)
+        lowest = lowest_of(failed)
 
         def judged(member: Member) -> Status:
             if member in failed:
@@ -323,63 +323,3 @@ class BatchRoutes:
         for done in (*member.supersedes, member):
             done.job.batch_routes.discard(route)
         self.desk.settle(member.lane)
-
-
-def _failed_by(error: BaseException, chunk: Chunk) -> Collection[Member]:
-    """Return the members that a call has failed: those that a PartialFailure names, else all."""
-    if not isinstance(error, PartialFailure):
-        return chunk.members
-    return _named_by(error, chunk) or chunk.members
-
-
-def _lowest(members: Collection[Member]) -> dict[Lane, int]:
-    """Return by lane the lowest of its jobs that these members stand for."""
-    lowest: dict[Lane, int] = {}
-    for member in members:
-        lowest[member.lane] = min(member.first.at, lowest.get(member.lane, member.first.at))
-    return lowest
-
-
-def _misnamed(error: BaseException, chunk: Chunk) -> ValueError | None:
-    """Return the error of a PartialFailure that does not say clearly whom it means."""
-    if not isinstance(error, PartialFailure) or _named_by(error, chunk):
-        return None
-    misnamed = ValueError(
-        f"{chunk.route.name} raised PartialFailure for a change that is not of its call, or for a "
-        "position in a list that it has changed, so all of them count as failed. Name the changes "
-        "or records themselves, or their positions in the list as given."
-    )
-    misnamed.__cause__ = error
-    return misnamed
-
-
-def _done_before(error: AlreadyDone, chunk: Chunk) -> Collection[Member]:
-    """Return the members that an earlier delivery has done: those that it names, else all."""
-    named = {id(record) for record in error.records}
-    return [m for m in chunk.members if id(m.record) in named] or chunk.members
-
-
-def _named_by(error: PartialFailure, chunk: Chunk) -> set[Member] | None:
-    """Return the members that a PartialFailure names; None if that is not clear."""
-    members = chunk.members
-    by_record = {id(member.record): member for member in members}
-    positions = range(len(members)) if _is_as_given(chunk) else range(0)
-    named: set[Member] = set()
-    for failed in getattr(error, "failed", ()):  # a subclass may have forgotten it
-        record = failed.record if isinstance(failed, Change) else failed
-        if type(failed) is int and failed in positions:  # no bool: it would be position 0 or 1
-            named.add(members[failed])
-        elif isinstance(record, Record) and id(record) in by_record:
-            named.add(by_record[id(record)])
-        else:
-            return None
-    return named
-
-
-def _is_as_given(chunk: Chunk) -> bool:
-    """Return True if the handler has left its list as it was, so that positions in it are clear."""
-    given = chunk.given[0] if chunk.given else [member.record for member in chunk.members]
-    records = [one.record if isinstance(one, Change) else one for one in given]
-    return len(records) == len(chunk.members) and all(
-        record is member.record for record, member in zip(records, chunk.members, strict=True)
-    )
