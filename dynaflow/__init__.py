@@ -12,6 +12,7 @@ from dynaflow.params import Depends
 from dynaflow.record import EventName, Image, Record, Undecodable
 from dynaflow.retry import Retry
 from dynaflow.routing import Router
+from dynaflow.transaction import Transaction
 from dynaflow.values import json_default
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ __all__ = [
     "Router",
     "Skip",
     "Status",
+    "Transaction",
     "Undecodable",
     "added",
     "changed",

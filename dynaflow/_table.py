@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dynaflow._attempt import InThread
@@ -14,8 +14,10 @@ from dynaflow._expiry import TTLDelete
 from dynaflow._invocation import HandlerCall, build_call
 from dynaflow._on_error import judged
 from dynaflow._paths import PathRef
+from dynaflow._route import Batching
+from dynaflow._signature import handler_name
 from dynaflow.context import HandlerContext
-from dynaflow.errors import MalformedRecord
+from dynaflow.errors import MalformedRecord, RegistrationError
 from dynaflow.middleware import Call, Middleware, Process, compose
 from dynaflow.record import EventName, Record
 from dynaflow.routing import Route
@@ -71,7 +73,6 @@ class CompiledRoute:
     ) -> None:
         self.route = route
         self.number = number
-        self.batching = route.batching
         self.name = route.name
         self.group = route.group
         self.retry = route.retry
@@ -83,6 +84,8 @@ class CompiledRoute:
         handler_call = _handler_call(route, context, overrides)
         chain = (*context.middleware, *route.middleware)
         self.needs: Needs = handler_call.needs
+        _refuse_second(route, self.needs)
+        self.batching = _batching(route, self.needs)
         self.is_sync = handler_call.is_sync and not chain
         self.call: Callable[[Call], Any] = handler_call.here
         self.process: Process = compose(chain, handler_call.on_loop)
@@ -122,6 +125,31 @@ class CompiledRoute:
         if route.ttl is not None and route.ttl != self.ttl_delete(record):
             return "ttl"
         return None
+
+
+def _batching(route: Route, needs: Needs) -> Batching | None:
+    """Return how changes come together in one call, of which a dependency may limit the number."""
+    if route.batching is None:
+        return None
+    limits = (getattr(step.function, "max_records", None) for step in needs.steps)
+    most = min((route.batching.max_items, *(limit for limit in limits if isinstance(limit, int))))
+    return replace(route.batching, max_items=most)
+
+
+def _refuse_second(route: Route, needs: Needs) -> None:
+    """Refuse two dependencies of which a call can have one only."""
+    seen = set[str]()
+    for step in needs.steps:
+        what = getattr(step.function, "one_per_call", None)
+        if not isinstance(what, str):
+            continue
+        if what in seen:
+            raise RegistrationError(
+                f"{handler_name(route.handler)} and its dependencies ask for {what} twice, from "
+                f"two {step.name}(...), and a call has one. Give it a name, and use that "
+                "everywhere: Tx = Annotated[Transaction, Depends(transactions)]"
+            )
+        seen.add(what)
 
 
 def _prepare(route: Route) -> Prepare | None:

@@ -13,6 +13,7 @@ DynaflowError
 │   └── RecordsTrimmed     the position is older than the 24 hours that a stream keeps
 ├── StoreError             a checkpoint could not be read or written; may be tried again
 │   └── StoreRefused       the store cannot be trusted: corrupt, foreign, or newer than this version
+├── TransactionError       a transaction was not committed this time; may be tried again
 ├── DeadLetterError        a dead letter could not be put where it belongs, so nothing is done
 ├── InProgress             another delivery works on the same record right now; it comes again
 ├── RetryAfter             a handler wants to be called again, after so many seconds
@@ -24,6 +25,8 @@ DynaflowError
     ├── OrderUnknown       which records this one must not overtake cannot be told
     ├── ImageMissing       a handler or a filter needs an image that the stream does not carry
     ├── InvalidImage       an image that the handler's model does not accept
+    ├── TransactionConditionFailed  a condition of a handler's transaction is not true
+    ├── TransactionRefused a transaction that DynamoDB does not take
     └── Unmatched          no route takes the record, and App(unmatched="fail") wants one to
 
 Messages name paths and types, never values: what an item holds is not for logs.
@@ -58,6 +61,9 @@ __all__ = [
     "StreamRefused",
     "TargetError",
     "ThreadsExhausted",
+    "TransactionConditionFailed",
+    "TransactionError",
+    "TransactionRefused",
     "Unmatched",
 ]
 
@@ -165,6 +171,13 @@ class DeadLetterError(DynaflowError):
     """A sink did not take a dead letter, or one cannot be read back; nothing counts as done."""
 
 
+class TransactionError(DynaflowError):
+    """A handler's transaction was not committed this time, or its answer was lost.
+
+    It may be tried again: if it was committed after all, its marks tell.
+    """
+
+
 class InProgress(DynaflowError):
     """Another delivery works on the same record right now: not done here, and no failure of it."""
 
@@ -231,6 +244,32 @@ class ImageMissing(NonRetryable):
 
 class InvalidImage(NonRetryable):
     """An image that the handler's model does not accept."""
+
+
+class TransactionRefused(NonRetryable):
+    """DynamoDB does not take such a transaction: its message says what is wrong with it."""
+
+
+class TransactionConditionFailed(NonRetryable):
+    """A condition of a handler's transaction is not true, so nothing of it was written.
+
+    Args:
+        index: which write it is, from 0, in the order in which the handler wrote them.
+        table: its table.
+        operation: "put", "update", "delete" or "condition_check".
+    """
+
+    def __init__(self, index: int, table: str, operation: str) -> None:
+        super().__init__(index, table, operation)
+        self.index = index
+        self.table = table
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return (
+            f"the condition of write {self.index + 1} ({self.operation}, table {self.table!r}) is "
+            "not true, so nothing of the transaction was written"
+        )
 
 
 class Unmatched(NonRetryable):

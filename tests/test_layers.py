@@ -24,7 +24,7 @@ params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _on_error _checks _route routing _flatten _table _compile _explain _overriding
-_plain _told dead_letter idempotency transaction checkpoints source lineage _aws
+_plain _told dead_letter idempotency transaction _commit checkpoints source lineage _aws
 engine/lost engine/fold engine/order engine/refused engine/jobs engine/memory
 engine/parking engine/plan engine/lanes engine/chunks engine/named engine/judge engine/desk
 engine/batching engine/work engine/slots
@@ -32,12 +32,12 @@ engine/threads engine/bridge engine/finish engine/crew engine/run engine/__init_
 _app_options app
 _watchdog _loop _host aws_lambda
 sources/_client sources/dynamodb sources/memory sources/__init__
-stores/memory stores/sqlite stores/__init__
+stores/memory stores/sqlite stores/transactions stores/__init__
 observers/emf observers/otel observers/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
 __init__
-testing/records testing/clock testing/client
+testing/records testing/clock testing/client testing/transactions
 testing/_mapping_rules testing/_mapping_report testing/_mapping_sandbox testing/_mapping_lanes
 testing/_mapping_run testing/mapping testing/__init__
 pytest_plugin

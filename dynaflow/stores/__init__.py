@@ -1,11 +1,12 @@
-"""Where checkpoints are kept."""
+"""Where checkpoints are kept, and what was committed."""
 
 from __future__ import annotations
 
 from dynaflow.stores.memory import MemoryStore
 from dynaflow.stores.sqlite import SqliteStore
+from dynaflow.stores.transactions import Transactions
 
-__all__ = ["MemoryStore", "SqliteStore", "open_store"]
+__all__ = ["MemoryStore", "SqliteStore", "Transactions", "open_store"]
 
 
 def open_store(url: str) -> MemoryStore | SqliteStore:

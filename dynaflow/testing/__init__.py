@@ -8,6 +8,7 @@ from dynaflow.testing._mapping_sandbox import SandboxDied, Throttled
 from dynaflow.testing.client import AsyncStream, Stream, TestClient
 from dynaflow.testing.mapping import EventSourceMapping
 from dynaflow.testing.records import RecordBuilder, lambda_event
+from dynaflow.testing.transactions import MemoryTransactions
 
 __all__ = [
     "AsyncStream",
@@ -15,6 +16,7 @@ __all__ = [
     "GivenUp",
     "Invocation",
     "MappingReport",
+    "MemoryTransactions",
     "RecordBuilder",
     "SandboxDied",
     "Stream",
