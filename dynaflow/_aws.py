@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import iscoroutine, iscoroutinefunction
 from threading import Lock
 from typing import Any
 
-from dynaflow.errors import ExtraMissing
+from dynaflow.errors import DynaflowError, ExtraMissing
 
 __all__ = ["AwsClient"]
 
@@ -28,7 +28,11 @@ class AwsClient:
 
     def is_async(self, operation: str) -> bool:
         """Return True if the client's method is to be awaited."""
-        return self._client is not None and iscoroutinefunction(getattr(self._client, operation))
+        if self._client is None:
+            return False
+        # aiobotocore's methods are plain functions around an async one, which they share.
+        shared = getattr(self._client, "_make_api_call", None)
+        return iscoroutinefunction(getattr(self._client, operation)) or iscoroutinefunction(shared)
 
     async def call(self, operation: str, /, **arguments: Any) -> Any:
         """Call the client's method of this name, and return the answer.
@@ -47,8 +51,19 @@ class AwsClient:
         return await to_thread.run_sync(call, abandon_on_cancel=True)
 
     def call_here(self, operation: str, /, **arguments: Any) -> Any:
-        """Do the same on the calling thread, with boto3's client."""
-        return getattr(self._boto3_client(), operation)(**arguments)
+        """Do the same on the calling thread, with boto3's client.
+
+        Raises:
+            DynaflowError: the client turns out to be async, so that nothing has been called.
+        """
+        answer = getattr(self._boto3_client(), operation)(**arguments)
+        if iscoroutine(answer):
+            answer.close()
+            raise DynaflowError(
+                f"client= is async, though it does not look it: {operation} returned a coroutine. "
+                "Pass aioboto3's client itself, or boto3's"
+            )
+        return answer
 
     def _boto3_client(self) -> Any:
         with self._lock:  # boto3's default session is not made for several threads
