@@ -276,7 +276,8 @@ class Commit:
         if kind in ("ValidationError", "Validation", "ItemCollectionSizeLimitExceeded"):
             return TransactionRefused(
                 self._says(f"DynamoDB answers {code}{where}: {_DATA.sub('…', message)[:300]}")
-                + " A transaction has at most 4 MB, an item 400 KB, and no item is written twice."
+                + " A transaction has at most 4 MB, an item 400 KB; no item is written twice; and "
+                "keys are complete, also the mark's: see key_attr=."
             )
         remedy = _REMEDIES.get(kind)
         told = f"DynamoDB answers {code}{where}" + (f": {remedy}" if remedy else "")
