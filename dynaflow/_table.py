@@ -71,7 +71,6 @@ class CompiledRoute:
     def __init__(
         self, route: Route, number: int, context: CompileContext, overrides: Overrides
     ) -> None:
-        self.route = route
         self.number = number
         self.name = route.name
         self.group = route.group
@@ -86,6 +85,7 @@ class CompiledRoute:
         self.needs: Needs = handler_call.needs
         _refuse_second(route, self.needs)
         self.batching = _batching(route, self.needs)
+        self.route = replace(route, batching=self.batching)
         self.is_sync = handler_call.is_sync and not chain
         self.call: Callable[[Call], Any] = handler_call.here
         self.process: Process = compose(chain, handler_call.on_loop)

@@ -677,6 +677,7 @@ NAMES = [f"item-{number}" for number in range(120)]
 def test_one_transaction_has_a_mark_for_each_record_and_calls_are_cut_to_98() -> None:
     tables = Tables()
     app, calls = many(tables, add, max_items=500)
+    assert [route.batching.max_items for route in app.routes if route.batching] == [98]
     assert send(app, batch_of(NAMES)).failed is None
     assert calls == [98, 22]
     assert [len(request["TransactItems"]) for request in tables.requests] == [99, 23]
@@ -690,6 +691,7 @@ def test_one_transaction_has_a_mark_for_each_record_and_calls_are_cut_to_98() ->
 
 def test_a_lower_max_items_is_kept() -> None:
     app, calls = many(Tables(), add, max_items=50)
+    assert [route.batching.max_items for route in app.routes if route.batching] == [50]
     send(app, batch_of(NAMES))
     assert calls == [50, 50, 20]
 

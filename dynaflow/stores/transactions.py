@@ -56,7 +56,8 @@ class Transactions:
 
     def __new__(cls, *_: Any, client: Any = None, **__: Any) -> Self:
         # Two classes, because whether calling something is async is seen in its class.
-        return super().__new__(_OnLoop if _is_async(client) else cls)  # type: ignore[return-value]  # mypy does not see that _OnLoop is a cls
+        chosen = _OnLoop if cls is Transactions and _is_async(client) else cls
+        return super().__new__(chosen)  # type: ignore[return-value]  # mypy does not see that _OnLoop is a cls
 
     def __init__(
         self,
