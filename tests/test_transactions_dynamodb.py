@@ -3,8 +3,6 @@
 Only DynamoDB Local knows request tokens, and two processes at the same time.
 """
 
-import itertools
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import aioboto3
-import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
@@ -25,64 +22,10 @@ from dynaflow.errors import (
 )
 from dynaflow.retry import without_waits
 from dynaflow.stores import Transactions
-from dynaflow.testing import RecordBuilder, TestClient, lambda_event
+from dynaflow.testing import TestClient, lambda_event
+from tests.support.bank import CREDENTIALS, Bank, payments
 
-CREDENTIALS: dict[str, Any] = {
-    "aws_access_key_id": "nobody",
-    "aws_secret_access_key": "nothing",
-    "region_name": "eu-west-1",
-}
-_numbers = itertools.count()
 _ROOT = Path(__file__).parent.parent
-
-
-class Bank:
-    """A table of balances, one of a log and one of marks, with names that only this test uses."""
-
-    def __init__(self, url: str, *, key: str = "id") -> None:
-        self.url = url
-        self.client: Any = boto3.client("dynamodb", endpoint_url=url, **CREDENTIALS)
-        prefix = f"bank-{os.getpid()}-{next(_numbers)}"
-        self.balances, self.log, self.marks = (
-            f"{prefix}-{name}" for name in ("balances", "log", "marks")
-        )
-        for table in (self.balances, self.log, self.marks):
-            name = key if table == self.marks else "id"
-            self.client.create_table(
-                TableName=table,
-                KeySchema=[{"AttributeName": name, "KeyType": "HASH"}],
-                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"}],
-                BillingMode="PAY_PER_REQUEST",
-            )
-
-    def app(self, client: Any = None, *, threads: int = 16) -> App:
-        """Return an App that books each payment, and logs it."""
-        given = Annotated[
-            Transaction, Depends(Transactions(self.marks, client=client or self.client))
-        ]
-        router = Router()
-
-        @router.on_insert(name="book")
-        def book(new: dict[str, Any], tx: given) -> None:
-            tx.update(
-                self.balances,
-                {"id": new["account"]},
-                "ADD #b :amount",
-                names={"#b": "balance"},
-                values={":amount": new["amount"]},
-            )
-            tx.put(self.log, {"id": new["id"]}, condition="attribute_not_exists(id)")
-
-        return App(router, threads=threads)
-
-    def balance(self, account: str = "ada") -> int:
-        answer = self.client.get_item(
-            TableName=self.balances, Key={"id": {"S": account}}, ConsistentRead=True
-        )
-        return int(answer["Item"]["balance"]["N"]) if "Item" in answer else 0
-
-    def count(self, table: str) -> int:
-        return int(self.client.scan(TableName=table, Select="COUNT")["Count"])
 
 
 @pytest.fixture(params=["moto", pytest.param("local", marks=pytest.mark.dynamodb_local)])
@@ -92,7 +35,6 @@ def bank(request: pytest.FixtureRequest) -> Iterator[Bank]:
     bank = Bank(request.getfixturevalue(name))
     with without_waits():
         yield bank
-    bank.client.close()
 
 
 @pytest.fixture
@@ -101,14 +43,6 @@ def local_bank(dynamodb_local_url: str) -> Iterator[Bank]:
     bank = Bank(dynamodb_local_url)
     with without_waits():
         yield bank
-    bank.client.close()
-
-
-def payments(count: int, *, account: str = "ada") -> list[dict[str, Any]]:
-    """Return the event's records of so many payments of 1."""
-    build = RecordBuilder(table="payments")
-    ids = [f"{account}-{number}" for number in range(count)]
-    return [build.insert({"id": name, "account": account, "amount": 1}) for name in ids]
 
 
 def send(app: App, *records: dict[str, Any]) -> BatchResult:
@@ -169,12 +103,12 @@ def test_a_table_that_is_not_there_is_named_as_the_cause(bank: Bank) -> None:
 
 _DIES = """
 import os, sys
-from tests.test_transactions_dynamodb import Bank, CREDENTIALS, lambda_event, payments
-import boto3
+from dynaflow.testing import lambda_event
+from tests.support.bank import Bank, client_of, payments
 
 bank = Bank.__new__(Bank)
 bank.url, bank.balances, bank.log, bank.marks = sys.argv[1:5]
-bank.client = boto3.client("dynamodb", endpoint_url=bank.url, **CREDENTIALS)
+bank.client = client_of(bank.url)
 dies_after, count = int(sys.argv[5]), int(sys.argv[6])
 
 
@@ -234,7 +168,6 @@ def test_a_process_that_dies_between_commit_and_answer_repeats_nothing(moto_url:
     handler = app.lambda_handler(report_batch_item_failures=True)
     assert handler(lambda_event(*payments(5))) == {"batchItemFailures": []}
     assert bank.balance() == 5
-    bank.client.close()
 
 
 @pytest.mark.dynamodb_local
