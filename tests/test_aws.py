@@ -30,7 +30,8 @@ class Disguised:
 
 @pytest.mark.asyncio
 async def test_aioboto3s_client_is_async_and_boto3s_is_not() -> None:
-    async with aioboto3.Session(**OPTIONS).client("dynamodb") as client:
+    session: Any = aioboto3.Session(**OPTIONS)
+    async with session.client("dynamodb") as client:
         assert AwsClient("dynamodb", client).is_async("transact_write_items")
     boto = boto3.client("dynamodb", **OPTIONS)
     assert not AwsClient("dynamodb", boto).is_async("transact_write_items")

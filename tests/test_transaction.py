@@ -70,7 +70,7 @@ def no_waits() -> Iterator[None]:
 
 def booking(client: Any, *, is_async: bool, then: Exception | None = None, times: int = 1) -> App:
     """Return an App whose handler adds 1 to a balance, and then perhaps raises."""
-    given = Annotated[Transaction, Depends(Transactions(MARKS, client=client))]
+    transactions = Transactions(MARKS, client=client)
     router = Router()
 
     def write(tx: Transaction) -> None:
@@ -82,13 +82,13 @@ def booking(client: Any, *, is_async: bool, then: Exception | None = None, times
     if is_async:
 
         @router.on_insert(name="book")
-        async def book(tx: given) -> None:
+        async def book(tx: Annotated[Transaction, Depends(transactions)]) -> None:
             await anyio.lowlevel.checkpoint()
             write(tx)
     else:
 
         @router.on_insert(name="book")
-        def book_here(tx: given) -> None:
+        def book_here(tx: Annotated[Transaction, Depends(transactions)]) -> None:
             write(tx)
 
     return App(router)
@@ -308,10 +308,10 @@ def test_a_transaction_shows_no_item_data() -> None:
 def test_a_write_that_comes_when_the_call_has_ended_is_refused() -> None:
     kept: list[Transaction] = []
     router = Router()
-    given = Annotated[Transaction, Depends(Transactions(MARKS, client=Tables()))]
+    transactions = Transactions(MARKS, client=Tables())
 
     @router.on_insert()
-    def keep(tx: given) -> None:
+    def keep(tx: Annotated[Transaction, Depends(transactions)]) -> None:
         kept.append(tx)
 
     send(App(router), batch_of("a"))
@@ -406,6 +406,17 @@ def test_what_is_delivered_twice_is_committed_once(
     assert set(tables.added.values()) == {4}
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("make", [Tables, AsyncTables])
+async def test_it_commits_on_asyncio_and_on_trio(make: Callable[..., Tables]) -> None:
+    tables = make(cancelled("TransactionConflict", "None"))
+    app = booking(tables, is_async=True)
+    async with app.lifespan():
+        result = await app.process(batch_of("ab"))
+    assert result.handled_by == ["book", "book"]
+    assert (tables.commits, len(tables.requests)) == (2, 3)
+
+
 def test_a_route_of_sync_parts_needs_no_loop_and_commits_in_its_own_thread() -> None:
     tables = Tables()
     app = booking(tables, is_async=False)
@@ -439,15 +450,17 @@ def test_a_handler_that_writes_nothing_makes_no_call(
 
 def test_what_a_dependency_collects_is_part_of_the_same_transaction() -> None:
     tables = Tables()
-    given = Annotated[Transaction, Depends(Transactions(MARKS, client=tables))]
+    transactions = Transactions(MARKS, client=tables)
 
-    def audited(tx: given) -> None:
+    def audited(tx: Annotated[Transaction, Depends(transactions)]) -> None:
         tx.put("audit", {"id": "1"})
 
     router = Router()
 
     @router.on_insert()
-    def book(tx: given, audit: Annotated[None, Depends(audited)]) -> None:
+    def book(
+        tx: Annotated[Transaction, Depends(transactions)], audit: Annotated[None, Depends(audited)]
+    ) -> None:
         tx.delete("open", {"id": "1"})
 
     send(App(router), batch_of("a"))
@@ -457,16 +470,18 @@ def test_what_a_dependency_collects_is_part_of_the_same_transaction() -> None:
 
 def test_an_error_in_another_clean_up_before_the_commit_keeps_it_from_happening() -> None:
     tables = Tables()
-    given = Annotated[Transaction, Depends(Transactions(MARKS, client=tables))]
+    transactions = Transactions(MARKS, client=tables)
 
-    def flushed(tx: given) -> Iterator[None]:
+    def flushed(tx: Annotated[Transaction, Depends(transactions)]) -> Iterator[None]:
         yield
         raise OSError("disk full")
 
     router = Router()
 
     @router.on_insert()
-    def book(tx: given, flush: Annotated[None, Depends(flushed)]) -> None:
+    def book(
+        tx: Annotated[Transaction, Depends(transactions)], flush: Annotated[None, Depends(flushed)]
+    ) -> None:
         tx.delete("open", {"id": "1"})
 
     result = send(App(router), batch_of("a"))
@@ -656,11 +671,13 @@ def many(
     tables: Any, handler: Callable[[list[Record], Transaction], None], **options: Any
 ) -> tuple[App, list[int]]:
     """Return an App with a batch route, and a list that gets the size of each call."""
-    given = Annotated[Transaction, Depends(Transactions(MARKS, client=tables))]
+    transactions = Transactions(MARKS, client=tables)
     router, calls = Router(), list[int]()
 
     @router.on_batch(name="all", **options)
-    def all_of_them(records: list[Record], tx: given) -> None:
+    def all_of_them(
+        records: list[Record], tx: Annotated[Transaction, Depends(transactions)]
+    ) -> None:
         calls.append(len(records))
         handler(records, tx)
 

@@ -180,11 +180,11 @@ def test_two_processes_at_the_same_time_leave_an_exact_balance(local_bank: Bank)
 @pytest.mark.dynamodb_local
 def test_a_hundred_actions_are_committed_and_come_to_nothing_again(local_bank: Bank) -> None:
     bank, calls = local_bank, list[int]()
-    given = Annotated[Transaction, Depends(Transactions(bank.marks, client=bank.client))]
+    transactions = Transactions(bank.marks, client=bank.client)
     router = Router()
 
     @router.on_batch(name="all", max_items=1000)
-    def book(records: list[Record], tx: given) -> None:
+    def book(records: list[Record], tx: Annotated[Transaction, Depends(transactions)]) -> None:
         calls.append(len(records))
         tx.update(bank.balances, {"id": "ada"}, "ADD balance :n", values={":n": len(records)})
         tx.update(bank.balances, {"id": "bob"}, "ADD balance :n", values={":n": len(records)})
@@ -210,13 +210,11 @@ def test_a_hundred_actions_are_committed_and_come_to_nothing_again(local_bank: B
 def test_what_dynamodb_refuses_is_said_in_its_words(
     local_bank: Bank, items: list[dict[str, Any]], message: str
 ) -> None:
-    given = Annotated[
-        Transaction, Depends(Transactions(local_bank.marks, client=local_bank.client))
-    ]
+    transactions = Transactions(local_bank.marks, client=local_bank.client)
     router = Router()
 
     @router.on_insert()
-    def put_all(tx: given) -> None:
+    def put_all(tx: Annotated[Transaction, Depends(transactions)]) -> None:
         for item in items:
             tx.put(local_bank.log, item)
 
@@ -239,7 +237,7 @@ def test_an_async_client_of_the_app_commits(local_bank: Bank) -> None:
     bank = local_bank
 
     async def dynamodb() -> AsyncIterator[Any]:
-        session = aioboto3.Session(**CREDENTIALS)
+        session: Any = aioboto3.Session(**CREDENTIALS)
         config = Config(retries={"total_max_attempts": 1})
         async with session.client("dynamodb", endpoint_url=bank.url, config=config) as client:
             yield client

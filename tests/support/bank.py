@@ -48,13 +48,11 @@ class Bank:
 
     def app(self, client: Any = None, *, threads: int = 16) -> App:
         """Return an App that books each payment, and logs it."""
-        given = Annotated[
-            Transaction, Depends(Transactions(self.marks, client=client or self.client))
-        ]
+        transactions = Transactions(self.marks, client=client or self.client)
         router = Router()
 
         @router.on_insert(name="book")
-        def book(new: dict[str, Any], tx: given) -> None:
+        def book(new: dict[str, Any], tx: Annotated[Transaction, Depends(transactions)]) -> None:
             tx.update(
                 self.balances,
                 {"id": new["account"]},

@@ -24,6 +24,7 @@ from dynaflow import (
     Process,
     Record,
     Router,
+    Transaction,
     Undecodable,
     added,
     changed,
@@ -31,7 +32,9 @@ from dynaflow import (
     removed,
 )
 from dynaflow.filters import Filter
-from dynaflow.testing import AsyncStream, Stream, TestClient
+from dynaflow.stores import Transactions
+from dynaflow.testing import AsyncStream, MemoryTransactions, Stream, TestClient
+from dynaflow.transaction import Write
 
 
 class Order(BaseModel):
@@ -97,6 +100,8 @@ def session(client: Annotated[str, Depends(open_client, scope="app")]) -> Iterat
 
 
 Session = Annotated[list[str], Depends(session)]
+transactions = Transactions("marks", client=None, key_attr="pk")
+Tx = Annotated[Transaction, Depends(transactions)]
 
 
 @router.on_modify(name="dependent")
@@ -161,6 +166,20 @@ async def check_process(batch: Batch) -> None:
     result = await app.process(batch, may_start=lambda: True, on_progress=print)
     assert_type(result, BatchResult)
     assert_type(result.failed, Record | Undecodable | None)
+
+
+@router.on_insert()
+async def book(new: Order, tx: Tx) -> None:
+    tx.update("balances", {"id": new.id}, "ADD n :n", values={":n": 1}, names=None)
+    tx.put("log", {"id": new.id}, condition="attribute_not_exists(id)")
+    assert_type(tx.writes, tuple[Write, ...])
+
+
+def check_transactions() -> None:
+    memory = MemoryTransactions()
+    with TestClient(app, overrides={transactions: memory}):
+        assert_type(memory.commits, list[tuple[Write, ...]])
+    Transactions("marks", clien=None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # a typo
 
 
 def check_client() -> None:
