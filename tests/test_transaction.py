@@ -30,6 +30,7 @@ from dynaflow import (
     Image,
     PartialFailure,
     Record,
+    Retry,
     Router,
     Skip,
     Status,
@@ -68,7 +69,9 @@ def no_waits() -> Iterator[None]:
         yield
 
 
-def booking(client: Any, *, is_async: bool, then: Exception | None = None, times: int = 1) -> App:
+def booking(
+    client: Any, *, is_async: bool, then: Exception | None = None, times: int = 1, **options: Any
+) -> App:
     """Return an App whose handler adds 1 to a balance, and then perhaps raises."""
     transactions = Transactions(MARKS, client=client)
     router = Router()
@@ -91,15 +94,14 @@ def booking(client: Any, *, is_async: bool, then: Exception | None = None, times
         def book_here(tx: Annotated[Transaction, Depends(transactions)]) -> None:
             write(tx)
 
-    return App(router)
+    return App(router, **options)
 
 
-def send(app: App, batch: Batch, **options: Any) -> BatchResult:
+def send(app: App, batch: Batch, *, deadline: Deadline | None = None) -> BatchResult:
     """Run a batch as Lambda's door does."""
-
     host = Host(app)
     try:
-        return host.process(Batch(batch.records, batch.source_arn, options.get("deadline")))
+        return host.process(Batch(batch.records, batch.source_arn, deadline))
     finally:
         host.close()
 
@@ -402,6 +404,7 @@ def test_what_is_delivered_twice_is_committed_once(
     assert [o.status for o in first.outcomes] == [Status.DONE] * 4
     assert [o.status for o in second.outcomes] == [Status.REPEATED] * 4
     assert first.failed is second.failed is None
+    assert len(tables.requests) == 8  # it was the mark that told, and no memory of this process
     assert tables.commits == 4
     assert set(tables.added.values()) == {4}
 
@@ -630,6 +633,34 @@ def test_the_failed_condition_is_named_without_its_item() -> None:
     assert HIDDEN not in str(error)
 
 
+def test_a_router_says_what_a_failed_condition_comes_to() -> None:
+    transactions = Transactions(MARKS, client=Tables(cancelled("None", FAILED)))
+    router = Router()
+
+    @router.on_insert()
+    def book(tx: Annotated[Transaction, Depends(transactions)]) -> None:
+        tx.put("log", {"id": "1"}, condition="attribute_not_exists(id)")
+
+    @router.on_error(TransactionConditionFailed)
+    def known(error: TransactionConditionFailed) -> None:
+        raise Skip(f"{error.table} has it")
+
+    result = send(App(router), batch_of("a"))
+    assert [o.status for o in result.outcomes] == [Status.SKIPPED]
+
+
+@pytest.mark.parametrize(("is_async", "attempts"), [(False, 3), (True, 3), (True, 1)])
+def test_a_retry_runs_the_handler_again_where_the_commit_may_pass(
+    is_async: bool, attempts: int
+) -> None:
+    conflict = cancelled("TransactionConflict", "None")
+    tables = Tables(*[conflict] * 5, lost_answer())
+    app = booking(tables, is_async=is_async, retry=Retry(attempts=attempts))
+    result = send(app, batch_of("a"))
+    assert (result.failed is None) == (attempts > 1)
+    assert tables.commits == (1 if attempts > 1 else 0)
+
+
 def test_a_mark_that_is_there_wins_over_whatever_its_writes_ran_into() -> None:
     theirs = {"Code": FAILED, "Item": {"id": {"S": "x"}, "token": {"S": "another's"}}}
     for reasons in ([FAILED], ["TransactionConflict"], ["ValidationError"]):
@@ -832,7 +863,6 @@ def test_a_commit_in_a_thread_that_hangs_does_not_keep_the_answer() -> None:
     app = booking(tables, is_async=True)
     batch = batch_of("a")
     began = time.monotonic()
-
     host = Host(app)
     try:
         result = host.process(Batch(batch.records, batch.source_arn, Deadline.after(0.4)))
