@@ -15,7 +15,7 @@ from dynaflow.values import json_default
 __all__ = ["FEWEST", "MOST", "Plain", "as_in_lambda", "bare"]
 
 _MAX_DEPTH = 100  # DynamoDB nests 32 levels, two of JSON for each
-_MAX_VALUES = 2_000_000  # a bound on work: a record has fewer by far
+_MAX_VALUES = 1_000_000  # a bound on work: two images of 400 KB, all NULL, have fewer
 _MAX_TEXT = 1000  # characters that stand for something that JSON cannot say
 _MAX_BITS = 10_000  # of an int: Python writes no more than 4,300 digits
 _MAX_EXPONENT = 300
@@ -32,19 +32,22 @@ class Plain:
 
     Binaries become base64 text and times seconds since the epoch, as in Lambda's events. What JSON
     has nothing for becomes a text such as ``<builtins.object ...>``, and ``is_exact`` False.
+
+    Args:
+        most: how many values are copied.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = _MAX_VALUES) -> None:
         self.is_exact = True
         """True if all could be said in JSON."""
-        self._left = _MAX_VALUES
+        self._left = most
         self._around: set[int] = set()  # the containers that the present value is in
 
     def of(self, value: Any) -> Any:
         """Return the copy."""
         self._left -= 1
-        if id(value) in self._around or len(self._around) > _MAX_DEPTH or self._left < 0:
-            return self._instead_of(value, "nested too deeply")
+        if self._left < 0:
+            return self._instead_of(value, "left out: too many values")
         try:
             return self._copy(value)
         except Exception:  # whatever the methods of a foreign object do
@@ -71,6 +74,8 @@ class Plain:
         return self._instead_of(value, _shown(value))
 
     def _copy_container(self, value: Any) -> Any:
+        if id(value) in self._around or len(self._around) >= _MAX_DEPTH:
+            return self._instead_of(value, "left out: nested too deeply")
         self._around.add(id(value))
         try:
             if isinstance(value, Mapping):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
+from math import inf
 from typing import Any, Literal, Protocol, Self, TypeAlias, get_args
 
 from dynaflow._plain import FEWEST, MOST, Plain, as_in_lambda, bare
@@ -263,7 +264,7 @@ def _read(text: str | bytes) -> dict[str, Any]:
         raise _unreadable(
             f"its layout is not {_VERSION}, the one that this version of dynaflow knows"
         )
-    plain = Plain()
+    plain = Plain(most=inf)  # there are no more than the text has room for
     written = {name: plain.of(value) for name, value in written.items()}
     if not plain.is_exact:
         raise _unreadable("it is nested too deeply, or holds a number that is none")

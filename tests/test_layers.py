@@ -33,6 +33,8 @@ _app_options app
 _watchdog _loop _host aws_lambda
 sources/_client sources/dynamodb sources/memory sources/__init__
 stores/memory stores/sqlite stores/transactions stores/__init__
+dead_letters/_kept dead_letters/jsonl dead_letters/sqs dead_letters/sns dead_letters/s3
+dead_letters/__init__
 observers/emf observers/otel observers/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
@@ -67,6 +69,7 @@ DOORS = {
     "aws_lambda": ("_watchdog", "_loop", "_host", "aws_lambda"),
     "sources": ("sources/",),
     "stores": ("stores/",),
+    "dead_letters": ("dead_letters/",),
     "observers": ("observers/",),
     "poller": ("poller/",),
 }
@@ -82,6 +85,7 @@ LIBRARIES = {
         "engine/slots",
         "sources/",
         "stores/",
+        "dead_letters/",
         "poller/",
         "testing/",
         "demo/",
@@ -234,6 +238,7 @@ HEAVY = (
         "import dynaflow",
         "import dynaflow.pytest_plugin",
         "import dynaflow.observers.emf",
+        "import dynaflow.dead_letters",
         "from dynaflow import App, Record, Router\n"
         "router = Router()\n"
         "@router.on_any()\n"
@@ -268,7 +273,14 @@ HEAVY = (
         "assert lambda_handler({'Records': [record]}) == {'batchItemFailures': []}\n"
         "assert opened == ['client', 'client1']\n",
     ],
-    ids=["import", "plugin", "metrics", "a whole invocation of sync handlers", "with dependencies"],
+    ids=[
+        "import",
+        "plugin",
+        "metrics",
+        "dead letters",
+        "a whole invocation of sync handlers",
+        "with dependencies",
+    ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(script: str) -> None:
     check = f"{script}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
