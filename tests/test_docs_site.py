@@ -26,6 +26,8 @@ from tests.support.documents import DOCUMENTS, ROOT, Document
 _PUBLIC = (
     "dynaflow",
     "dynaflow.codec",
+    "dynaflow.dead_letter",
+    "dynaflow.dead_letters",
     "dynaflow.errors",
     "dynaflow.observe",
     "dynaflow.observers.emf",
@@ -38,6 +40,8 @@ _PUBLIC = (
 )
 _NOT_SHOWN = {
     "dynaflow.codec.tables_of_event": "called by App.accepts",
+    "dynaflow.dead_letter.MAX_BYTES": "from_json says what it does",
+    "dynaflow.dead_letter.Reason": "an alias; DeadLetterRecord.reason has them",
     "dynaflow.observe.Event": "an alias, CallEnded | BatchEnded",
     "dynaflow.observe.batch_ended": "called by the engine",
     "dynaflow.observe.log_event": "the App's own observer",
