@@ -273,6 +273,41 @@ def test_a_full_disk_is_a_letter_not_taken_and_leaves_no_half_of_it(
     assert ids(path) == [letter.id]
 
 
+# A process of its own, whose system notes what is to be brought to the disk, or cannot do it.
+_SYNCING = """
+import os, sys
+from itertools import islice
+from dynaflow.dead_letters import JsonLines
+from dynaflow.errors import DeadLetterError
+from tests.support.letters import letters
+def sync(file):
+    print(os.readlink(f"/proc/self/fd/{file}"))
+    if len(sys.argv) > 2:
+        raise OSError(5, "Input/output error")
+os.fsync = sync
+sink = JsonLines(sys.argv[1])
+for letter in islice(letters(), 2):
+    try:
+        sink(letter)
+    except DeadLetterError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells which file a number is")
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_letter_is_brought_to_the_disk_and_once_its_files_name(path: Path, broken: bool) -> None:
+    command = [sys.executable, "-c", _SYNCING, str(path), *["broken"] * broken]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    said = ran.stdout.splitlines()
+    if broken:
+        assert ["Input/output error" in line for line in said] == [False, True, False, True]
+        assert path.read_bytes() == b""
+    else:
+        assert said == [str(path), str(path.parent), str(path)]
+        assert len(ids(path)) == 2
+
+
 def test_a_letter_of_four_megabytes_goes_in_and_comes_back(path: Path) -> None:
     (letter,) = some(1, "\0😀\ud800" * 200_000)
     assert len(letter.to_json()) > 4 * 2**20

@@ -183,7 +183,6 @@ class JsonLines:
                 if letter is None:
                     damaged.append(place)
                 else:
-                    last.pop(letter.id, None)
                     last[letter.id] = place
         return sorted([*damaged, *last.values()])
 
