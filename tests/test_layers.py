@@ -32,7 +32,7 @@ engine/threads engine/bridge engine/finish engine/crew engine/run engine/__init_
 _app_options app
 _watchdog _loop _host aws_lambda
 sources/_client sources/dynamodb sources/memory sources/__init__
-stores/memory stores/sqlite stores/transactions stores/__init__
+stores/_sqlite stores/memory stores/sqlite stores/transactions stores/__init__
 observers/emf observers/otel observers/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
