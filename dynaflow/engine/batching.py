@@ -152,7 +152,8 @@ class BatchRoutes:
             lambda_context=batch.invocation,
             many=Many(records, changes, chunk.given),
         )
-        return Call(context, chunk.keys, self.desk.lost)
+        lanes = tuple(member.lane.key for member in chunk.members)
+        return Call(context, lanes, self.desk.lost)
 
     def resume(self, chunk: Chunk) -> Awaitable[object] | None:
         """Return what a call that a thread has handed over awaits; None if it is too late."""
