@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -30,6 +30,8 @@ from dynaflow.retry import without_waits
 from dynaflow.stores import MemoryMarks
 from dynaflow.testing.clock import VirtualTimeLoop
 from tests.support.batches import batch_of
+
+T = TypeVar("T")
 
 BASE = 1_800_000_000.0
 """What time it is, in seconds since the epoch, when a loop's clock says 0."""
@@ -141,13 +143,15 @@ class Unreachable(MemoryMarks):
     async def release(self, key: str, token: str) -> bool:
         return await self._call("release", super().release, key, token)
 
-    async def _call(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def _call(
+        self, name: str, method: Callable[..., Awaitable[T]], *args: str, **times: float
+    ) -> T:
         await anyio.lowlevel.checkpoint()
         if self.failures.get(name, 0) <= 0:
-            return await method(*args, **kwargs)
+            return await method(*args, **times)
         self.failures[name] -= 1
         if self._applied:
-            await method(*args, **kwargs)
+            await method(*args, **times)
         raise StoreError("nobody answers")
 
 
@@ -388,7 +392,7 @@ async def test_with_a_deadline_a_mark_lives_until_then_and_a_moment_longer() -> 
     async def look(call: Call) -> None:
         mark = await mark_of(store, record)
         assert mark is not None
-        assert mark.expires_at == pytest.approx(BASE + 31)
+        assert mark.expires_at - BASE == pytest.approx(31)
 
     await idempotent(store)(call_of(record, deadline=deadline_in(30)), look)
 
@@ -599,6 +603,16 @@ async def test_one_that_is_held_holds_up_the_call_and_nothing_else() -> None:
         await idempotent(store)(call_of(*records, deadline=deadline_in(10)), handler)
     assert await state_of(store, *records) == "-p-"
     assert handler.calls == 0
+
+
+@pytest.mark.anyio
+async def test_of_several_that_are_held_it_waits_for_the_last_to_expire() -> None:
+    records, store, handler = records_of("abc"), MemoryMarks(), Handler()
+    for record, seconds in zip(records, (5, 20, 10), strict=True):
+        await store.begin(key_of(record), "killed", now=now(), until=now() + seconds)
+    await idempotent(store)(call_of(*records), handler)
+    assert 20 < anyio.current_time() < 21
+    assert handler.calls == 1
 
 
 @pytest.mark.anyio

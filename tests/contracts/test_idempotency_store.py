@@ -143,15 +143,16 @@ async def test_what_is_released_can_be_taken(
 
 async def test_a_mark_in_progress_counts_up_to_its_end(store: IdempotencyStore, key: str) -> None:
     await store.begin(key, "a", now=NOW, until=LATER)
-    assert await store.begin(key, "b", now=LATER - 0.002, until=DAY) is not None
+    assert await store.begin(key, "b", now=LATER, until=DAY) is not None
     assert await store.begin(key, "b", now=LATER + 0.002, until=DAY) is None
 
 
 async def test_a_completed_mark_counts_up_to_its_end(store: IdempotencyStore, key: str) -> None:
     await store.begin(key, "a", now=NOW, until=LATER)
-    await store.complete(key, "a", until=DAY)
-    assert await store.begin(key, "b", now=DAY - 0.002, until=DAY) is not None
-    assert await store.begin(key, "b", now=DAY + 2, until=DAY + 60) is None
+    end = int(DAY)
+    await store.complete(key, "a", until=end)
+    assert await store.begin(key, "b", now=end, until=end + 60) is not None
+    assert await store.begin(key, "b", now=end + 1, until=end + 60) is None
 
 
 async def test_a_renewed_mark_lives_longer(store: IdempotencyStore, key: str) -> None:
