@@ -479,6 +479,16 @@ async def test_a_cancellation_while_a_mark_is_taken_gives_it_back() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_cancellation_while_many_marks_are_taken_gives_all_of_them_back() -> None:
+    records, store, handler = records_of("abcdefghijklmnopqrstuvwxyz"), Slow(begin=10), Handler()
+    with anyio.move_on_after(11) as scope:
+        await idempotent(store)(call_of(*records), handler)
+    assert scope.cancelled_caught
+    assert handler.calls == 0
+    assert len(store) == 0
+
+
+@pytest.mark.anyio
 async def test_a_cancellation_while_a_mark_is_completed_completes_it_all_the_same() -> None:
     (record,), store, handler = records_of("a"), Slow(complete=0.5), Handler()
     with anyio.move_on_after(0.1) as scope:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -92,6 +93,31 @@ def test_a_failed_record_is_handled_when_it_comes_again() -> None:
         assert stream.send(record).failed is not None
         assert stream.send(record).failed is not None
         assert stream.send(record).handled_by == ["ship"]
+
+
+@pytest.mark.parametrize("timeout", [None, 20.0])
+def test_a_handler_that_cancels_its_own_task_releases_and_hurts_no_other_record(
+    timeout: float | None,
+) -> None:
+    store, calls = MemoryMarks(), list[str]()
+    router = Router(middleware=[Idempotent(store)])
+
+    @router.on_insert(name="ship")
+    async def ship(new: dict[str, Any]) -> None:
+        calls.append(new["id"])
+        if calls == ["a"]:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+    with TestClient(App(router, concurrency=1), timeout=timeout) as stream:
+        raws = [stream.records.insert({"id": item}) for item in "ab"]
+        result = stream.send(raws)
+        assert [type(error) for error in result.errors] == [asyncio.CancelledError]
+        assert len(store) == 1
+        assert stream.send(raws).failed is None
+    assert calls == ["a", "b", "a"]
 
 
 def test_two_records_with_one_key_side_by_side_have_one_effect() -> None:

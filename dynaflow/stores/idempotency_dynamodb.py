@@ -26,11 +26,11 @@ _IS_OURS = "#token = :token AND #status = :in_progress"
 
 
 class DynamoDBMarks:
-    """A store of marks in a DynamoDB table. Its calls need, of IAM, ``dynamodb:PutItem``,
-    ``dynamodb:UpdateItem``, ``dynamodb:DeleteItem`` and ``dynamodb:GetItem`` on the table.
+    """A store of marks in a DynamoDB table.
 
     The table has a partition key ``id`` of type S, and should have Time to Live on ``expiration``:
-    nothing else removes marks. All changes are conditional, and what is read is consistent.
+    nothing else removes marks. All changes are conditional, and what is read is consistent. IAM has
+    to allow ``dynamodb:PutItem``, ``UpdateItem``, ``DeleteItem`` and ``GetItem`` on the table.
 
     Args:
         table: its name or ARN.
@@ -183,7 +183,7 @@ class DynamoDBMarks:
                 expires_at = min(expires_at, float(item[names["#in_progress"]]["N"]) / 1000)
             token = item.get(names["#token"], {"S": ""})["S"]
         except (KeyError, TypeError, ValueError):
-            status = token = ""
+            status, token, expires_at = "", "", 0.0
         if status not in (_IN_PROGRESS, _COMPLETED) or not isinstance(token, str):
             raise StoreRefused(
                 f"an item in {self._table!r} under a key of dynaflow's is no mark: another program "
