@@ -7,12 +7,11 @@ never wait for each other.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from dynaflow._marks import IdempotencyStore, Mark
-from dynaflow.batch import Deadline, margin_of
+from dynaflow._patience import SKEW, Patience, each
 from dynaflow.change import PartialFailure, positions_named
 from dynaflow.errors import AlreadyDone, InProgress, Skip, StoreError
 from dynaflow.middleware import Call, Process
@@ -22,14 +21,9 @@ from dynaflow.retry import waits
 
 __all__ = ["Claim", "Terms"]
 
-_T = TypeVar("_T")
-
-_AT_A_TIME = 16  # marks of one call
-_SKEW = 1.0  # seconds that a mark outlives a deadline, for clocks that do not agree
 _CLEAN_UP = 5.0  # seconds for a release, at most
 _SHARE = 0.4  # of the time left at a cancellation; after half of it the engine gives up on a call
-_SHORTEST, _LONGEST = 0.1, 1.0  # seconds between two looks at a mark that is held
-_TRIES = 3  # to enter that something is done
+_TRIES, _PAUSE = 3, 0.1  # to enter that something is done, and seconds in between
 _REMEMBERED = 10_000
 
 
@@ -75,8 +69,7 @@ class Claim:
         self._runs = False
         self._asked_for: set[str] = set()  # and so perhaps taken, if there was no answer
         deadline = call.context.deadline
-        is_endless = deadline is None or deadline.remaining() == math.inf
-        self._deadline: Deadline | None = None if is_endless else deadline
+        self._deadline = None if deadline is None or deadline.at == math.inf else deadline
 
     async def take(self) -> None:
         """Take all marks; wait for those that are held.
@@ -86,7 +79,7 @@ class Claim:
             InProgress: some are held for longer than there is time; nothing is taken.
             StoreError: the store did not answer.
         """
-        patience = _Patience(self._terms, self._deadline)
+        patience = Patience(self._deadline, clock=self._terms.clock, chance=self._terms.chance)
         while found := await self._try():
             await self._give_up()
             completed = [key for key, mark in found.items() if mark.is_completed]
@@ -125,7 +118,7 @@ class Claim:
     async def _try(self) -> dict[str, Mark]:
         """Take what can be taken; return the marks of what cannot."""
         try:
-            begun = await _each(self._begin, self._records)
+            begun = await each(self._begin, self._records)
         except GeneratorExit:
             raise
         except BaseException:
@@ -149,7 +142,7 @@ class Claim:
         now = terms.clock()
         until = now + terms.in_progress_for
         if self._deadline is not None:
-            until = now + self._deadline.remaining() + _SKEW
+            until = now + self._deadline.remaining() + SKEW
         self._asked_for.add(key)
         mark = await terms.store.begin(key, self._token, now=now, until=until)
         if mark is not None:
@@ -180,7 +173,7 @@ class Claim:
         while kept:
             await anyio.sleep(self._terms.in_progress_for / 3)
             try:
-                renewed = await _each(self._renew, kept)
+                renewed = await each(self._renew, kept)
             except Exception as error:
                 self._warn_of("renewed", error)
                 continue
@@ -234,7 +227,7 @@ class Claim:
 
         for left in reversed(range(_TRIES)):
             try:
-                await _each(self._complete, keys)
+                await each(self._complete, keys)
             except StoreError as error:
                 if not left:
                     raise StoreError(
@@ -242,7 +235,7 @@ class Claim:
                         f"that says so was not written: {error}. The record comes again, and may "
                         "be handled again once the mark in progress has expired"
                     ) from error
-                await anyio.sleep(_SHORTEST if waits() else 0)
+                await anyio.sleep(_PAUSE if waits() else 0)
             else:
                 return
 
@@ -260,7 +253,7 @@ class Claim:
 
         try:
             with anyio.move_on_after(self._time_for_clean_up()) as in_time:
-                released = await _each(self._release, keys)
+                released = await each(self._release, keys)
                 if not all(released.values()):
                     self._warn_of_zombie()
             if in_time.cancelled_caught:
@@ -291,84 +284,13 @@ class Claim:
         )
 
 
-class _Patience:
-    """How long a call waits for marks that others hold, and how often it looks.
-
-    Args:
-        terms: how marks are kept.
-        deadline: the call's.
-    """
-
-    def __init__(self, terms: Terms, deadline: Deadline | None) -> None:
-        self._terms = terms
-        self._deadline = deadline
-        self._reserve = 0.0 if deadline is None else 2 * margin_of(deadline.remaining())
-        self._pause = _SHORTEST
-        self._ends_at: float | None = None
-
-    async def waited(self, held: Iterable[Mark]) -> bool:
-        """Wait a little; return False if there is no time for that.
-
-        Where there is no deadline, it is over once the marks expire that are held at first, whether
-        or not they have been renewed.
-        """
-        import anyio
-
-        expires_at = max(mark.expires_at for mark in held)
-        now = self._terms.clock()
-        if self._ends_at is None:
-            self._ends_at = expires_at
-        if not waits():
-            return False
-        if self._deadline is None:
-            left = math.inf if now <= self._ends_at + _SKEW else 0.0
-        else:
-            left = self._deadline.remaining() - self._reserve
-        if left <= 0:
-            return False
-        pause = self._pause * (1 - 0.5 * self._terms.chance())
-        self._pause = min(2 * self._pause, _LONGEST)
-        until_expired = max(0.0, expires_at - now) + 0.01  # a mark counts up to its last moment
-        await anyio.sleep(min(pause, until_expired, left))
-        return True
-
-
-async def _each(function: Callable[[str], Awaitable[_T]], keys: Iterable[str]) -> dict[str, _T]:
-    """Call a function with each key, several at a time; raise the first of its errors."""
-    keys = tuple(keys)
-    if len(keys) < 2:
-        return {key: await function(key) for key in keys}
-    import anyio
-
-    waiting = iter(keys)
-    results: dict[str, _T] = {}
-    errors: list[Exception] = []
-
-    async def work() -> None:
-        for key in waiting:
-            try:
-                results[key] = await function(key)
-            except Exception as error:
-                errors.append(error)
-            if errors:
-                return
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(min(_AT_A_TIME, len(keys))):
-            tasks.start_soon(work)
-    if errors:
-        raise errors[0]
-    return results
-
-
 def _done_but_for(error: PartialFailure, call: Call) -> list[Record]:
     """Return the records that are done: neither named, nor behind a named one of their lane."""
     many = call.context.many
     named = positions_named(error, call.records, () if many is None else many.given)
     if not named or len(call.lanes) != len(call.records):
         return []
-    broken = set()
-    done = []
+    broken, done = set(), []
     for at, (record, lane) in enumerate(zip(call.records, call.lanes, strict=True)):
         if at in named:
             broken.add(lane)

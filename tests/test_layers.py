@@ -24,8 +24,8 @@ params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _on_error _checks _route routing _flatten _table _compile _explain _overriding
-_plain _told dead_letter _mark_keys _marks _claim idempotency transaction _commit
-checkpoints source lineage _aws
+_plain _told dead_letter _mark_keys _marks _patience _claim idempotency
+transaction _commit checkpoints source lineage _aws
 engine/lost engine/fold engine/order engine/refused engine/jobs engine/memory
 engine/parking engine/plan engine/lanes engine/chunks engine/named engine/judge engine/desk
 engine/batching engine/work engine/slots
@@ -78,6 +78,7 @@ LIBRARIES = {
     "anyio": (
         "_aws",
         "_claim",
+        "_patience",
         "engine/bridge",
         "engine/crew",
         "engine/finish",
