@@ -7,6 +7,7 @@ from dynaflow.context import HandlerContext
 from dynaflow.diff import Diff
 from dynaflow.errors import DynaflowError, NonRetryable, RetryAfter, Skip
 from dynaflow.filters import F, added, changed, crossed, removed
+from dynaflow.idempotency import Idempotent
 from dynaflow.middleware import Call, Middleware, Process
 from dynaflow.params import Depends
 from dynaflow.record import EventName, Image, Record, Undecodable
@@ -30,6 +31,7 @@ __all__ = [
     "EventName",
     "F",
     "HandlerContext",
+    "Idempotent",
     "Image",
     "Middleware",
     "NonRetryable",

@@ -10,7 +10,7 @@ from typing import Any
 
 from dynaflow.record import Record, Undecodable
 
-__all__ = ["Batch", "BatchResult", "Deadline", "Outcome", "Status"]
+__all__ = ["Batch", "BatchResult", "Deadline", "Outcome", "Status", "margin_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,15 @@ class Deadline:
     def remaining(self) -> float:
         """Return the seconds that are left; negative once it has passed."""
         return self.at - self.clock()
+
+
+def margin_of(left: float) -> float:
+    """Return the seconds before a deadline at which running calls are cancelled.
+
+    Args:
+        left: seconds until the deadline, at entry.
+    """
+    return min(max(0.5, 0.1 * left), 0.25 * max(0.0, left))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from dynaflow._paths import refuse_if_left_out
 from dynaflow.errors import DynaflowError
 from dynaflow.record import EventName, Image, Record
 
-__all__ = ["Change", "PartialFailure"]
+__all__ = ["Change", "PartialFailure", "positions_named"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -87,3 +88,33 @@ class PartialFailure(DynaflowError):
                 "PartialFailure names nobody: raise it only if something failed, else return"
             )
         super().__init__(reason or f"{len(self.failed)} changes of the call failed")
+
+
+def positions_named(
+    error: PartialFailure, records: Sequence[Record], given: Sequence[Sequence[Any]]
+) -> frozenset[int]:
+    """Return which records of a call a PartialFailure names, by position; empty if unclear.
+
+    Args:
+        error: what the handler raised.
+        records: those of the call.
+        given: holds the list that the handler was called with last; a position counts only if it
+            is as it was.
+    """
+    by_record = {id(record): at for at, record in enumerate(records)}
+    positions = range(len(records)) if not given or _is_as_it_was(given[0], records) else range(0)
+    named: set[int] = set()
+    for failed in getattr(error, "failed", ()):  # a subclass may have forgotten it
+        record = failed.record if isinstance(failed, Change) else failed
+        if type(failed) is int and failed in positions:  # no bool: it would be position 0 or 1
+            named.add(failed)
+        elif isinstance(record, Record) and id(record) in by_record:
+            named.add(by_record[id(record)])
+        else:
+            return frozenset()
+    return frozenset(named)
+
+
+def _is_as_it_was(given: Sequence[Any], records: Sequence[Record]) -> bool:
+    now = [one.record if isinstance(one, Change) else one for one in given]
+    return len(now) == len(records) and all(map(operator.is_, now, records))

@@ -11,7 +11,7 @@ DynaflowError
 │   ├── StreamRefused      it cannot be read at all: no stream, no permission, wrong region
 │   ├── ShardGone          the shard is no longer kept by the service
 │   └── RecordsTrimmed     the position is older than the 24 hours that a stream keeps
-├── StoreError             a checkpoint could not be read or written; may be tried again
+├── StoreError             a checkpoint or a mark could not be read or written; may be tried again
 │   └── StoreRefused       the store cannot be trusted: corrupt, foreign, or newer than this version
 ├── TransactionError       a transaction was not committed this time; may be tried again
 ├── DeadLetterError        a dead letter could not be put where it belongs, so nothing is done
@@ -128,11 +128,11 @@ class RecordsTrimmed(SourceError):
 
 
 class StoreError(DynaflowError):
-    """A checkpoint could not be read or written this time."""
+    """A checkpoint, or a mark of what is done, could not be read or written this time."""
 
 
 class StoreRefused(StoreError):
-    """A checkpoint store cannot be trusted, so nothing may be read with it."""
+    """A store of checkpoints or marks cannot be trusted, so nothing may be read with it."""
 
 
 class Skip(DynaflowError):

@@ -22,7 +22,8 @@ class Call:
 
     Args:
         context: what the handler may know: record, route name, attempt, deadline.
-        lanes: calls that share one run one after the other, in stream order.
+        lanes: each record's, in the same order; calls that share one run one after the other, in
+            stream order.
         lost: the lanes on which something still works that was cut off.
     """
 

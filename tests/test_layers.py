@@ -24,7 +24,8 @@ params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _on_error _checks _route routing _flatten _table _compile _explain _overriding
-_plain _told dead_letter idempotency transaction _commit checkpoints source lineage _aws
+_plain _told dead_letter _mark_keys _marks _patience _claim idempotency
+transaction _commit checkpoints source lineage _aws
 engine/lost engine/fold engine/order engine/refused engine/jobs engine/memory
 engine/parking engine/plan engine/lanes engine/chunks engine/named engine/judge engine/desk
 engine/batching engine/work engine/slots
@@ -32,7 +33,8 @@ engine/threads engine/bridge engine/finish engine/crew engine/run engine/__init_
 _app_options app
 _watchdog _loop _host aws_lambda
 sources/_client sources/dynamodb sources/memory sources/__init__
-stores/memory stores/sqlite stores/transactions stores/__init__
+stores/_sqlite stores/memory stores/sqlite stores/transactions
+stores/idempotency_memory stores/idempotency_sqlite stores/idempotency_dynamodb stores/__init__
 dead_letters/_kept dead_letters/jsonl dead_letters/sqs dead_letters/sns dead_letters/s3
 dead_letters/__init__
 observers/emf observers/otel observers/__init__
@@ -78,6 +80,8 @@ DOORS = {
 LIBRARIES = {
     "anyio": (
         "_aws",
+        "_claim",
+        "_patience",
         "engine/bridge",
         "engine/crew",
         "engine/finish",

@@ -63,9 +63,9 @@ def test_every_save_is_synchronous_and_in_the_write_ahead_log(path: Path) -> Non
     async def main() -> None:
         async with SqliteStore(path) as store:
             await store.save("app", "arn", "shard", Checkpoint("1"))
-            assert store._connection is not None
-            assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-            assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+            assert store._file.connection is not None
+            assert store._file.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert store._file.connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
     anyio.run(main)
 
@@ -182,9 +182,9 @@ def test_a_full_disk_is_an_error_that_may_be_tried_again(path: Path) -> None:
     async def main() -> None:
         async with SqliteStore(path) as store:
             await store.load("app", "arn")
-            assert store._connection is not None
-            (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
-            store._connection.execute(f"PRAGMA max_page_count = {pages}")
+            assert store._file.connection is not None
+            (pages,) = store._file.connection.execute("PRAGMA page_count").fetchone()
+            store._file.connection.execute(f"PRAGMA max_page_count = {pages}")
             with pytest.raises(StoreError, match="SQLITE_FULL") as error:
                 await store.save("app", "arn", "x" * 100_000, Checkpoint("1"))
             assert not isinstance(error.value, StoreRefused)

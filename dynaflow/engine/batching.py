@@ -152,7 +152,8 @@ class BatchRoutes:
             lambda_context=batch.invocation,
             many=Many(records, changes, chunk.given),
         )
-        return Call(context, chunk.keys, self.desk.lost)
+        lanes = tuple(member.lane.key for member in chunk.members)
+        return Call(context, lanes, self.desk.lost)
 
     def resume(self, chunk: Chunk) -> Awaitable[object] | None:
         """Return what a call that a thread has handed over awaits; None if it is too late."""
@@ -177,13 +178,14 @@ class BatchRoutes:
         desk = self.desk
         if not chunk.members:
             return Verdict(error)
+        error = misnamed_by(error, chunk) or error
         if isinstance(error, AlreadyDone):
             others = [m for m in chunk.members if m not in done_before(error, chunk)]
             return Verdict(error, None if final or not others else 0.0)
         failed = [m.record for m in chunk.members if m in failed_by(error, chunk)]
         return desk.weigh(
             chunk,
-            misnamed_by(error, chunk) or error,
+            error,
             self._call(chunk).context,
             failed=failed,
             left=0.0 if final else desk.gate.seconds_open_to_batches(),

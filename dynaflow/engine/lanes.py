@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from dynaflow.batch import Deadline
+from dynaflow.batch import Deadline, margin_of
 from dynaflow.engine.jobs import Lane
 from dynaflow.record import Record
 
-__all__ = ["Gate", "Lanes", "margin_of"]
+__all__ = ["Gate", "Lanes"]
 
 
 _Entry: TypeAlias = tuple[int, int, int, int, Lane]  # two ranks, then what keeps them apart
@@ -171,12 +171,3 @@ class Gate:
     def seconds_until_silent(self) -> float | None:
         """Return the seconds until halfway between the cut and the deadline, when all is over."""
         return None if self._deadline is None else self._deadline.remaining() - self._margin / 2
-
-
-def margin_of(left: float) -> float:
-    """Return the seconds before a deadline at which running calls are cancelled.
-
-    Args:
-        left: seconds until the deadline, at entry.
-    """
-    return min(max(0.5, 0.1 * left), 0.25 * max(0.0, left))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from dynaflow.batch import BatchResult, Outcome, Status
@@ -25,13 +26,23 @@ _COUNTED_FOR = 86_400.0  # seconds: as long as a stream keeps a record
 _SIZE = 20_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    count: int
+    forgotten_at: float
+    was_cut_off: bool = False
+
+
+_NONE = _Failures(0, 0.0)
+
+
 class Memory:
     """What one process knows of earlier deliveries. For one thread at a time.
 
     What an answer will bring back is remembered for each route that is done with it. Where other
     processes may have run a part of the stretch in between, as in Lambda, only if its lane has no
-    other record of the batch for that route: to skip one of several could leave an older one's
-    effect standing last.
+    other record of the batch: to skip one of several could leave an older one's effect standing
+    last, be it the effect of another route, such as the one for deletes.
 
     Args:
         exclusive: whether nobody else runs these records while they are remembered.
@@ -53,7 +64,7 @@ class Memory:
         self._lasts = lasts
         self._size = size
         self._done: OrderedDict[_Key, tuple[int, float]] = OrderedDict()  # until when each lasts
-        self._failures: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
+        self._failures: OrderedDict[_Key, _Failures] = OrderedDict()
         self._seeded: dict[tuple[str, str | None], int] = {}
 
     def __bool__(self) -> bool:
@@ -74,9 +85,12 @@ class Memory:
 
     def failures(self, record: Record | Undecodable, route: str | None) -> int:
         """Return in how many deliveries the route was called for the record and not done."""
-        count, forgotten_at = self._failures.get(_key(record, route), (0, 0.0))
         seeded = self._seeded.get((record.sequence_number, route), 0)
-        return seeded + (count if forgotten_at > self._clock() else 0)
+        return seeded + self._failures_of(_key(record, route)).count
+
+    def was_cut_off(self, record: Record | Undecodable, route: str | None) -> bool:
+        """Return True if the last delivery did not wait for the end of the call."""
+        return self._failures_of(_key(record, route)).was_cut_off
 
     def seed(self, failures: Mapping[tuple[str, str | None], int]) -> None:
         """Begin with these numbers of failures, by sequence number and route."""
@@ -91,9 +105,9 @@ class Memory:
         for (number, route), count in self._seeded.items():
             if number in wanted:
                 found[number, route] += count
-        for (_, _, number, route), (count, _) in self._failures.items():
+        for (_, _, number, route), failures in self._failures.items():
             if number in wanted:
-                found[number, route] += count
+                found[number, route] += failures.count
         return dict(found)
 
     def note(
@@ -118,22 +132,19 @@ class Memory:
             return
         lowest = -1 if all_come_again else failed.position
         self._forget_all(record for record in records if record.position < lowest)
-        alone = None if self._exclusive else _alone_in_their_lane(lanes)
+        alone = None if self._exclusive else set(_alone_in_their_lane(lanes))
         for outcome in result.outcomes:
             if outcome.record.position < lowest:
                 continue
             if not outcome.is_done:
                 self._note_failure(outcome)
-            elif (
-                alone is None
-                or outcome.status is Status.PARKED
-                or (id(outcome.record), outcome.route) in alone
-            ):
+            elif alone is None or outcome.status is Status.PARKED or id(outcome.record) in alone:
                 self._note_done(outcome)
 
     def _note_done(self, outcome: Outcome) -> None:
         key = _key(outcome.record, outcome.route)
         self._failures.pop(key, None)
+        self._seeded.pop((outcome.record.sequence_number, outcome.route), None)
         if key not in self._done:  # else it would last for ever
             self._done[key] = (_content(outcome.record), self._clock() + self._lasts)
             if len(self._done) > self._size:
@@ -143,11 +154,18 @@ class Memory:
         if not outcome.attempts:  # it was not called, or is not what kept it from being done
             return
         key = _key(outcome.record, outcome.route)
-        now = self._clock()
-        count, forgotten_at = self._failures.pop(key, (0, 0.0))
-        self._failures[key] = (count + 1 if forgotten_at > now else 1, now + _COUNTED_FOR)
+        self._failures[key] = _Failures(
+            self._failures_of(key).count + 1,
+            self._clock() + _COUNTED_FOR,
+            was_cut_off=outcome.status is Status.NOT_DONE,
+        )
+        self._failures.move_to_end(key)
         if len(self._failures) > self._size:
             self._failures.popitem(last=False)
+
+    def _failures_of(self, key: _Key) -> _Failures:
+        found = self._failures.get(key, _NONE)
+        return found if found.forgotten_at > self._clock() else _NONE
 
     def _forget_all(self, records: Iterable[Record | Undecodable]) -> None:
         if not self:
@@ -161,20 +179,12 @@ class Memory:
             del self._seeded[seeded]
 
 
-def _alone_in_their_lane(lanes: Sequence[Lane]) -> set[tuple[int, str | None]]:
-    """Return the records, with a route, that share their lane with no other record for it."""
-    alone: set[tuple[int, str | None]] = set()
+def _alone_in_their_lane(lanes: Sequence[Lane]) -> Iterator[int]:
+    """Yield the identity of each record that is the only one of its lane that any route takes."""
     for lane in lanes:
-        if lane.is_cut_short:
-            continue
-        count = Counter(route for job in lane.jobs for route in job.route_names)
-        alone.update(
-            (id(job.record), route)
-            for job in lane.jobs
-            for route in job.route_names
-            if count[route] == 1
-        )
-    return alone
+        records = [job.record for job in lane.jobs if job.matched]
+        if len(records) == 1 and not lane.is_cut_short:
+            yield id(records[0])
 
 
 def _record_key(record: Record | Undecodable) -> tuple[str, str, str]:

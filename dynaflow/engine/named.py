@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from dynaflow.change import Change, PartialFailure
+from dynaflow.change import PartialFailure, positions_named
 from dynaflow.engine.chunks import Chunk, Member
 from dynaflow.engine.jobs import Lane
 from dynaflow.errors import AlreadyDone
-from dynaflow.record import Record
 
 __all__ = ["done_before", "failed_by", "lowest_of", "misnamed_by"]
 
@@ -29,13 +28,17 @@ def lowest_of(members: Collection[Member]) -> dict[Lane, int]:
 
 
 def misnamed_by(error: BaseException, chunk: Chunk) -> ValueError | None:
-    """Return the error of a PartialFailure that does not say clearly whom it means."""
-    if not isinstance(error, PartialFailure) or _named_by(error, chunk):
+    """Return the error of an exception that does not say clearly whom it means."""
+    if isinstance(error, PartialFailure):
+        is_clear = bool(_named_by(error, chunk))
+    else:
+        is_clear = not isinstance(error, AlreadyDone) or bool(done_before(error, chunk))
+    if is_clear:
         return None
     misnamed = ValueError(
-        f"{chunk.route.name} raised PartialFailure for a change that is not of its call, or for a "
-        "position in a list that it has changed, so all of them count as failed. Name the changes "
-        "or records themselves, or their positions in the list as given."
+        f"{chunk.route.name} raised {type(error).__name__} for a change that is not of its call, "
+        "or for a position in a list that it has changed, so all of them count as failed. Name the "
+        "changes or records themselves, or their positions in the list as given."
     )
     misnamed.__cause__ = error
     return misnamed
@@ -44,30 +47,9 @@ def misnamed_by(error: BaseException, chunk: Chunk) -> ValueError | None:
 def done_before(error: AlreadyDone, chunk: Chunk) -> Collection[Member]:
     """Return the members that an earlier delivery has done: those that it names, else all."""
     named = {id(record) for record in error.records}
-    return [m for m in chunk.members if id(m.record) in named] or chunk.members
+    return [m for m in chunk.members if id(m.record) in named] if named else chunk.members
 
 
-def _named_by(error: PartialFailure, chunk: Chunk) -> set[Member] | None:
-    """Return the members that a PartialFailure names; None if that is not clear."""
-    members = chunk.members
-    by_record = {id(member.record): member for member in members}
-    positions = range(len(members)) if _is_as_given(chunk) else range(0)
-    named: set[Member] = set()
-    for failed in getattr(error, "failed", ()):  # a subclass may have forgotten it
-        record = failed.record if isinstance(failed, Change) else failed
-        if type(failed) is int and failed in positions:  # no bool: it would be position 0 or 1
-            named.add(members[failed])
-        elif isinstance(record, Record) and id(record) in by_record:
-            named.add(by_record[id(record)])
-        else:
-            return None
-    return named
-
-
-def _is_as_given(chunk: Chunk) -> bool:
-    """Return True if the handler has left its list as it was, so that positions in it are clear."""
-    given = chunk.given[0] if chunk.given else [member.record for member in chunk.members]
-    records = [one.record if isinstance(one, Change) else one for one in given]
-    return len(records) == len(chunk.members) and all(
-        record is member.record for record, member in zip(records, chunk.members, strict=True)
-    )
+def _named_by(error: PartialFailure, chunk: Chunk) -> set[Member]:
+    """Return the members that a PartialFailure names; none if that is not clear."""
+    return {chunk.members[at] for at in positions_named(error, chunk.records, chunk.given)}

@@ -124,39 +124,38 @@ def plan_one(table: RouteTable, batch: Batch, route: str) -> Plan:
 def _recall(lane: Lane, plan: Plan) -> None:
     """Leave out what an earlier delivery has done, and park what it never got done in many.
 
-    A route is left out for a record only while no earlier one of the lane runs again on it: the
-    item's last effect has to be that of its last record.
+    A route is left out for a record only while no earlier one of the lane runs again, on whichever
+    route: the item's last effect has to be that of its last record.
     """
     memory, parking = plan.memory, plan.parking
-    again: set[str | None] = set()
+    runs_again = False
     for job in lane.jobs:
         left: list[Step] = []
         for route in job.matched:
             is_called = isinstance(route, CompiledRoute)
-            may_skip = not is_called or route.name not in again
-            if may_skip and memory.has_done(job.record, route.name):
+            if not (is_called and runs_again) and memory.has_done(job.record, route.name):
                 plan.refused.append(Outcome(job.record, route.name, Status.REPEATED, attempts=0))
                 continue
-            if is_called:
-                again.add(route.name)
             limit = route.after_deliveries
             failures = 0 if limit is None else memory.failures(job.record, route.name)
             if (
                 parking is not None
                 and limit is not None
                 and failures >= limit
+                and memory.was_cut_off(job.record, route.name)
                 and isinstance(route, CompiledRoute)
             ):
                 left.append(Refused(route, _never_done(route.name, failures)))
             else:
                 left.append(route)
         job.leave(left)
+        runs_again = runs_again or any(isinstance(route, CompiledRoute) for route in left)
 
 
 def _never_done(route: str, deliveries: int) -> DynaflowError:
     return DynaflowError(
-        f"{route} was called in {deliveries} deliveries and came to no end in the last of them: it "
-        "was cut off by the deadline, or its process ended"
+        f"{route} was called in {deliveries} deliveries and came to no end in the last of them, "
+        "which was cut off by its deadline"
     )
 
 

@@ -15,6 +15,7 @@ from dynaflow.engine.judge import Verdict
 from dynaflow.engine.lanes import Lanes
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.plan import Plan
+from dynaflow.engine.refused import Refused
 from dynaflow.errors import AlreadyDone, InProgress, Skip
 from dynaflow.middleware import Call
 from dynaflow.observe import Observer, batch_ended, notify
@@ -169,6 +170,8 @@ class Work(Desk):
         """Note that the lane's next route is called now; return the call, or None if too late."""
         if not self.start(lane):
             return None
+        if isinstance(lane.route, Refused):
+            lane.attempt = 0
         return self._call(lane)
 
     def _call(self, lane: Lane) -> Call:

@@ -1,12 +1,23 @@
-"""Where checkpoints are kept, and what was committed."""
+"""Where checkpoints are kept, marks of what is done, and what was committed."""
 
 from __future__ import annotations
 
+from dynaflow.stores.idempotency_dynamodb import DynamoDBMarks
+from dynaflow.stores.idempotency_memory import MemoryMarks
+from dynaflow.stores.idempotency_sqlite import SqliteMarks
 from dynaflow.stores.memory import MemoryStore
 from dynaflow.stores.sqlite import SqliteStore
 from dynaflow.stores.transactions import Transactions
 
-__all__ = ["MemoryStore", "SqliteStore", "Transactions", "open_store"]
+__all__ = [
+    "DynamoDBMarks",
+    "MemoryMarks",
+    "MemoryStore",
+    "SqliteMarks",
+    "SqliteStore",
+    "Transactions",
+    "open_store",
+]
 
 
 def open_store(url: str) -> MemoryStore | SqliteStore:

@@ -1,0 +1,99 @@
+"""How long a call waits for marks that others hold, and how many it deals with at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from dynaflow._marks import Mark
+from dynaflow.batch import Deadline, margin_of
+from dynaflow.retry import waits
+
+__all__ = ["SKEW", "Patience", "each"]
+
+_T = TypeVar("_T")
+
+SKEW = 1.0
+"""Seconds that a mark is given beyond its time, for clocks that do not agree."""
+
+_AT_A_TIME = 16  # marks of one call
+_SHORTEST, _LONGEST = 0.1, 1.0  # seconds between two looks at a mark that is held
+
+
+class Patience:
+    """How long a call waits for marks that others hold, and how often it looks.
+
+    Args:
+        deadline: the call's.
+        clock: returns seconds since the epoch.
+        chance: returns a random number from 0 to below 1.
+    """
+
+    def __init__(
+        self,
+        deadline: Deadline | None,
+        *,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+    ) -> None:
+        self._clock = clock
+        self._chance = chance
+        self._deadline = deadline
+        self._reserve = 0.0 if deadline is None else 2 * margin_of(deadline.remaining())
+        self._pause = _SHORTEST
+        self._ends_at: float | None = None
+
+    async def waited(self, held: Iterable[Mark]) -> bool:
+        """Wait a little; return False if there is no time for that.
+
+        Where there is no deadline, it is over once the marks expire that are held at first, whether
+        or not they have been renewed.
+        """
+        import anyio
+
+        expires_at = max(mark.expires_at for mark in held)
+        now = self._clock()
+        if self._ends_at is None:
+            self._ends_at = expires_at
+        if not waits():
+            return False
+        if self._deadline is None:
+            left = math.inf if now <= self._ends_at + SKEW else 0.0
+        else:
+            left = self._deadline.remaining() - self._reserve
+        if left <= 0:
+            return False
+        pause = self._pause * (1 - 0.5 * self._chance())
+        self._pause = min(2 * self._pause, _LONGEST)
+        until_expired = max(0.0, expires_at - now) + 0.01  # a mark counts up to its last moment
+        await anyio.sleep(min(pause, until_expired, left))
+        return True
+
+
+async def each(function: Callable[[str], Awaitable[_T]], keys: Iterable[str]) -> dict[str, _T]:
+    """Call a function with each key, several at a time; raise the first of its errors."""
+    keys = tuple(keys)
+    if len(keys) < 2:
+        return {key: await function(key) for key in keys}
+    import anyio
+
+    waiting = iter(keys)
+    results: dict[str, _T] = {}
+    errors: list[Exception] = []
+
+    async def work() -> None:
+        for key in waiting:
+            try:
+                results[key] = await function(key)
+            except Exception as error:
+                errors.append(error)
+            if errors:
+                return
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(min(_AT_A_TIME, len(keys))):
+            tasks.start_soon(work)
+    if errors:
+        raise errors[0]
+    return results
