@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 import dynaflow
 from dynaflow.cli._exit import exit_codes
+from dynaflow.cli.dead_letters import dead_letters
 from dynaflow.cli.demo import demo
 from dynaflow.cli.explain import explain
 from dynaflow.cli.invoke import invoke
@@ -37,6 +38,7 @@ commands = typer.Typer(
 )
 for _command in (demo, run, routes, invoke, explain, tail, trigger):
     commands.command()(_command)
+commands.add_typer(dead_letters, name="dead-letters")
 
 
 def _print_version(wanted: bool) -> None:
