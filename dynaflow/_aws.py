@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from inspect import iscoroutine, iscoroutinefunction
 from threading import Lock
@@ -72,5 +73,8 @@ class AwsClient:
                     import boto3
                 except ImportError:
                     raise ExtraMissing("boto3", "aws") from None
-                self._client = boto3.client(self._service)
+                # botocore reads only AWS_DEFAULT_REGION; AWS_REGION is what all other SDKs read.
+                self._client = boto3.client(
+                    self._service, region_name=os.environ.get("AWS_REGION") or None
+                )
             return self._client

@@ -23,6 +23,7 @@ __all__ = [
     "Shard",
     "Source",
     "after",
+    "at",
 ]
 
 
@@ -31,12 +32,13 @@ class PositionKind(StrEnum):
 
     TRIM_HORIZON = "TRIM_HORIZON"
     LATEST = "LATEST"
+    AT_SEQUENCE_NUMBER = "AT_SEQUENCE_NUMBER"
     AFTER_SEQUENCE_NUMBER = "AFTER_SEQUENCE_NUMBER"
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where reading a shard starts: its oldest record, its newest, or after a sequence number."""
+    """Where reading a shard starts: its oldest record, its newest, at or after a number."""
 
     kind: PositionKind
     sequence_number: str = ""
@@ -51,6 +53,11 @@ def after(sequence_number: str) -> Position:
     return Position(PositionKind.AFTER_SEQUENCE_NUMBER, sequence_number)
 
 
+def at(sequence_number: str) -> Position:
+    """Return the position of the record with this sequence number."""
+    return Position(PositionKind.AT_SEQUENCE_NUMBER, sequence_number)
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """A shard as a listing shows it.
@@ -60,11 +67,20 @@ class Shard:
         parent_id: the shard whose records come before this one's; None for a root. It may name a
             shard that is not listed: trimmed, or only not listed yet.
         is_closed: the listing shows an ending sequence number. A hint, never proof of the end.
+        first: the lowest sequence number that its records may have; None if the listing says none.
+        last: the highest one; None while the shard is open.
     """
 
     shard_id: str
     parent_id: str | None = None
     is_closed: bool = False
+    first: int | None = None
+    last: int | None = None
+
+    def may_have(self, position: int) -> bool:
+        """Return True unless the listing says that a record's position is not in this shard."""
+        is_below = self.first is not None and position < self.first
+        return not is_below and (self.last is None or position <= self.last)
 
 
 @dataclass(frozen=True, slots=True)

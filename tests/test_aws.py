@@ -48,3 +48,11 @@ async def test_an_async_call_that_nobody_awaits_is_no_success() -> None:
     with pytest.raises(DynaflowError, match="put_item returned a coroutine"):
         await client.call("put_item", TableName="t")
     assert await AwsClient("dynamodb", Async()).call("put_item", a=1) == {"a": 1}
+
+
+def test_boto3s_own_client_is_made_for_the_region_that_all_other_sdks_read(
+    aws_environment: pytest.MonkeyPatch,
+) -> None:
+    aws_environment.setenv("AWS_REGION", "eu-west-1")
+    url = AwsClient("sqs").call_here("generate_presigned_url", ClientMethod="list_queues")
+    assert "eu-west-1" in url

@@ -415,3 +415,22 @@ def test_every_sink_is_what_an_app_takes() -> None:
     assert [getattr(sink, "is_async") for sink in sinks] == [False] * 4  # noqa: B009 - see above
     sinks = of_each(FakeAsyncClient())
     assert [getattr(sink, "is_async") for sink in sinks] == [True] * 3  # noqa: B009 - see above
+
+
+async def test_what_is_held_is_given_back_only_when_that_ends() -> None:
+    """A FIFO queue lets a message be removed only while it is held."""
+    messages = [
+        {"MessageId": str(number), "ReceiptHandle": f"receipt-{number}", "Body": "{}"}
+        for number in range(3)
+    ]
+    client = FakeClient(receive_message=[{"Messages": messages}])
+    sink = SQS(f"{URL}.fifo", client)
+    async with sink.holding():
+        first, *_ = await read(sink)
+        await sink.remove(first)
+        assert [call for call, _ in client.calls][-1] == "delete_message"
+    call, arguments = client.calls[-1]
+    assert call == "change_message_visibility_batch"
+    given_back = {entry["ReceiptHandle"] for entry in arguments["Entries"]}
+    assert given_back == {"receipt-1", "receipt-2"}
+    assert [call for call, _ in client.calls].count("change_message_visibility_batch") == 1

@@ -394,7 +394,7 @@ async def test_a_listing_has_parents_and_closed_shards_of_all_pages(
         listing({"ShardId": C, "ParentShardId": A}),
     )
     assert await source.shards() == [
-        Shard(A, is_closed=True),
+        Shard(A, is_closed=True, first=1, last=2),
         Shard(B, A),
         Shard(C, A),
     ]

@@ -9,9 +9,11 @@ from typer.core import TyperGroup
 
 import dynaflow
 from dynaflow.cli._exit import exit_codes
+from dynaflow.cli.dead_letters import dead_letters
 from dynaflow.cli.demo import demo
 from dynaflow.cli.explain import explain
 from dynaflow.cli.invoke import invoke
+from dynaflow.cli.recover import recover
 from dynaflow.cli.routes import routes
 from dynaflow.cli.run import run
 from dynaflow.cli.tail import tail
@@ -35,8 +37,9 @@ commands = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, run, routes, invoke, explain, tail, trigger):
+for _command in (demo, run, routes, invoke, explain, tail, trigger, recover):
     commands.command()(_command)
+commands.add_typer(dead_letters, name="dead-letters")
 
 
 def _print_version(wanted: bool) -> None:

@@ -22,9 +22,9 @@ from dynaflow.codec import decode_event
 from dynaflow.errors import Skip
 from dynaflow.record import Record, Undecodable
 
-__all__ = ["invoke"]
+__all__ = ["COLUMNS", "invoke", "reports", "rows"]
 
-_COLUMNS = ("event", "sequence number", "route", "outcome", "ms")
+COLUMNS = ("event", "sequence number", "route", "outcome", "ms")
 
 
 def invoke(
@@ -45,11 +45,11 @@ def invoke(
         batch = Batch(*decode_event(event))
         with logs_to_stderr():
             result = _process(app, batch)
-    report = _reports(batch, result)
+    report = reports(batch, result)
     if as_json:
         print_json({"records": report, "answer": _answer(result)})
     else:
-        print_table(_COLUMNS, [row for entry in report for row in _rows(entry)])
+        print_table(COLUMNS, [row for entry in report for row in rows(entry)])
         sys.stdout.write(json.dumps(_answer(result)) + "\n")
     if result.failed is not None:
         raise typer.Exit(ExitCode.RECORDS_FAILED)
@@ -69,7 +69,8 @@ def _answer(result: BatchResult) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": result.failed.sequence_number}]}
 
 
-def _reports(batch: Batch, result: BatchResult) -> list[dict[str, Any]]:
+def reports(batch: Batch, result: BatchResult) -> list[dict[str, Any]]:
+    """Return what became of each record of a batch and of its calls, as JSON may have it."""
     calls: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for outcome in result.outcomes:
         calls[id(outcome.record)].append(_call(outcome))
@@ -103,7 +104,7 @@ def _call(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _rows(entry: dict[str, Any]) -> list[tuple[str, ...]]:
+def rows(entry: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return one row per call of a record; one for a record that nothing was called for."""
     start = (entry["eventName"] or "unreadable", entry["sequenceNumber"])
     if not entry["calls"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from dynaflow._aws import AwsClient
@@ -66,6 +67,7 @@ class SQS:
         self._client = AwsClient("sqs", client)
         self._max_bytes = max_bytes
         self._visibility_timeout = visibility_timeout
+        self._is_holding = False
         self._held: set[str] = set()  # receipts of what was read and not removed
 
     def __repr__(self) -> str:
@@ -111,7 +113,22 @@ class SQS:
                     where = f"message {message['MessageId']}: "
                     yield read(message["Body"], message["ReceiptHandle"], where)
         finally:
-            await self._give_back([receipt for receipt in receipts if receipt in self._held])
+            if not self._is_holding:
+                await self._give_back([receipt for receipt in receipts if receipt in self._held])
+
+    @asynccontextmanager
+    async def holding(self) -> AsyncIterator[None]:
+        """Give what ``letters`` read back when the context ends, and not at its own end.
+
+        For whoever reads all letters before he removes the first: a FIFO queue lets a message be
+        removed only while it is held.
+        """
+        self._is_holding = True
+        try:
+            yield
+        finally:
+            self._is_holding = False
+            await self._give_back(list(self._held))
 
     async def remove(self, kept: Kept) -> None:
         """Delete the message.

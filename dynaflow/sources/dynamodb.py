@@ -34,6 +34,7 @@ __all__ = ["DynamoDBSource"]
 _log = logging.getLogger("dynaflow.sources.dynamodb")
 
 _ARN = re.compile(r"arn:[^:]+:dynamodb:(?P<region>[^:]*):[^:]*:table/[^/]+(?P<stream>/stream/.+)?")
+_DIGITS = re.compile(r"[0-9]{1,99}")
 _LOCAL_REGION = "ddblocal"  # DynamoDB Local writes it into ARNs; it is no region to sign for
 
 # DescribeStream: 10 calls a second for everyone who reads streams in the account. So pages of a
@@ -270,4 +271,10 @@ def _shard(raw: Any) -> Shard:
         str(raw["ShardId"]),
         parent_id=raw.get("ParentShardId") or None,
         is_closed=bool(numbers.get("EndingSequenceNumber")),
+        first=_number(numbers.get("StartingSequenceNumber")),
+        last=_number(numbers.get("EndingSequenceNumber")),
     )
+
+
+def _number(text: Any) -> int | None:
+    return int(text) if isinstance(text, str) and _DIGITS.fullmatch(text) else None

@@ -136,5 +136,7 @@ def _index(shard: _Shard, position: Position) -> int:
         return len(shard.records)
     if not position.sequence_number.isdigit():
         raise SourceError("the position has no sequence number")
-    read = int(position.sequence_number)
-    return sum(record.position <= read for record in shard.records)
+    start = int(position.sequence_number)
+    if position.kind is PositionKind.AT_SEQUENCE_NUMBER:
+        start -= 1
+    return sum(record.position <= start for record in shard.records)

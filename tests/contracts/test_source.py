@@ -14,7 +14,7 @@ import pytest
 from dynaflow import Record
 from dynaflow.codec import decode_records
 from dynaflow.errors import ShardGone
-from dynaflow.source import LATEST, TRIM_HORIZON, Position, Reader, Source, after
+from dynaflow.source import LATEST, TRIM_HORIZON, Position, Reader, Source, after, at
 from dynaflow.sources import DynamoDBSource, MemorySource
 from dynaflow.testing import RecordBuilder
 
@@ -161,6 +161,21 @@ async def test_reading_after_a_number_leaves_out_its_record(stream: Stream) -> N
     first, second, _ = await read(await open_at(stream, TRIM_HORIZON))
     assert names(await read(await open_at(stream, after(first.sequence_number)))) == ["b", "c"]
     assert names(await read(await open_at(stream, after(second.sequence_number)))) == ["c"]
+
+
+async def test_reading_at_a_number_begins_with_its_record(stream: Stream) -> None:
+    for item in "abc":
+        await stream.put(item)
+    first, second, _ = await read(await open_at(stream, TRIM_HORIZON))
+    assert names(await read(await open_at(stream, at(first.sequence_number)))) == ["a", "b", "c"]
+    assert names(await read(await open_at(stream, at(second.sequence_number)))) == ["b", "c"]
+
+
+async def test_a_listing_says_that_a_shard_may_have_its_own_records(stream: Stream) -> None:
+    await stream.put("a")
+    (record,) = await read(await open_at(stream, TRIM_HORIZON))
+    (shard,) = await stream.source.shards()
+    assert shard.may_have(record.position)
 
 
 async def test_a_closed_shard_ends_after_its_last_record_and_stays_ended(stream: Stream) -> None:
