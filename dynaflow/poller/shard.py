@@ -197,7 +197,7 @@ class ShardPoller:
         options = self._options
         with self._shutdown.interruptible(grace=options.grace):
             return await options.app.process(
-                Batch(tuple(pending), options.source.stream_arn),
+                Batch(tuple(pending), options.source.stream_arn, shard_id=self._shard_id),
                 may_start=lambda: not self._shutdown.is_requested,
                 on_progress=on_progress,
                 shared=options.is_shared(),
