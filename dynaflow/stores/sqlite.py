@@ -1,7 +1,8 @@
 """Checkpoints in an SQLite file: durable on one machine, without a server.
 
 The file says whose it is (SQLite's ``application_id``) and how it is laid out (``user_version``).
-A file that is not ours, damaged, or newer than this version is refused and never replaced.
+A file that is not ours, damaged, or newer than this version is refused and never replaced; one with
+an older layout is brought up to date when it is opened.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from uuid import uuid4
 import anyio
 import anyio.to_thread
 
-from dynaflow.checkpoints import Checkpoint, supersedes
+from dynaflow.checkpoints import (
+    Checkpoint,
+    deliveries_from_json,
+    deliveries_to_json,
+    supersedes,
+)
 from dynaflow.errors import StoreError, StoreRefused
 
 __all__ = ["SqliteStore"]
@@ -25,8 +31,9 @@ __all__ = ["SqliteStore"]
 _T = TypeVar("_T")
 
 _APPLICATION_ID = 0x64796E66  # "dynf"
-_VERSION = 1
+_VERSION = 2
 _HEADER = b"SQLite format 3\0"
+_DELIVERIES = "deliveries TEXT NOT NULL DEFAULT '[]'"  # since layout 2
 _CREATE = f"""
 PRAGMA journal_mode = WAL;
 BEGIN IMMEDIATE;
@@ -36,20 +43,25 @@ CREATE TABLE checkpoint (
     shard_id TEXT NOT NULL,
     position TEXT NOT NULL,
     pinned_at REAL,
+    {_DELIVERIES},
     PRIMARY KEY (application, stream_arn, shard_id)
 ) WITHOUT ROWID;
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
+# From each older layout to the next.
+_UPGRADES = {1: f"ALTER TABLE checkpoint ADD COLUMN {_DELIVERIES}"}
 _LOAD = """
-SELECT shard_id, position, pinned_at FROM checkpoint WHERE application = ? AND stream_arn = ?
+SELECT shard_id, position, pinned_at, deliveries FROM checkpoint
+WHERE application = ? AND stream_arn = ?
 """
 _FIND = """
-SELECT position, pinned_at FROM checkpoint
+SELECT position, pinned_at, deliveries FROM checkpoint
 WHERE application = ? AND stream_arn = ? AND shard_id = ?
 """
-_SAVE = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?)"
+# Without names of columns: should a newer version add one meanwhile, this fails and wipes nothing.
+_SAVE = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?, ?)"
 
 # What SQLite calls a file that no retry will mend.
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
@@ -97,7 +109,7 @@ class SqliteStore:
     async def save(
         self, application: str, stream_arn: str, shard_id: str, checkpoint: Checkpoint
     ) -> None:
-        """Write one shard's checkpoint, unless the row is as far already."""
+        """Write one shard's checkpoint, if it supersedes the row."""
         key = (application, stream_arn, shard_id)
 
         def save() -> None:
@@ -106,7 +118,8 @@ class SqliteStore:
                 found = connection.execute(_FIND, key).fetchone()
                 old = None if found is None else self._checkpoint(*found)
                 if supersedes(checkpoint, old):
-                    row = (*key, checkpoint.position, checkpoint.pinned_at)
+                    deliveries = deliveries_to_json(checkpoint.deliveries)
+                    row = (*key, checkpoint.position, checkpoint.pinned_at, deliveries)
                     connection.execute(_SAVE, row)
 
         await self._in_thread(save)
@@ -141,8 +154,9 @@ class SqliteStore:
             self._create()
         connection = self._connect_to(self._path)
         try:
-            self._check(connection)
             connection.execute("PRAGMA synchronous = FULL")
+            self._check(connection)
+            self._upgrade(connection)
         except BaseException:
             connection.close()
             raise
@@ -197,35 +211,58 @@ class SqliteStore:
     def _check(self, connection: sqlite3.Connection) -> None:
         """Refuse a file that is not ours, too new, damaged, or not writable."""
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application_id != _APPLICATION_ID:
             raise self._refused("belongs to another program", "Name another file")
-        if version != _VERSION:
-            raise self._refused(
-                f"has layout {version}; this version of dynaflow knows layout {_VERSION}",
-                "Use the version of dynaflow that wrote it, or another file",
-            )
+        version = self._layout(connection)
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise self._damaged()
         # A write that is not kept: "BEGIN" alone does not find a read-only file.
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.execute(f"PRAGMA user_version = {version}")
         finally:
             with suppress(sqlite3.Error):  # the first error is the one to tell
                 connection.execute("ROLLBACK")
 
-    def _checkpoint(self, position: object, pinned_at: object) -> Checkpoint:
+    def _layout(self, connection: sqlite3.Connection) -> int:
+        """Return how the file is laid out.
+
+        Raises:
+            StoreRefused: in a way that this version does not know.
+        """
+        version: int
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != _VERSION and version not in _UPGRADES:
+            raise self._refused(
+                f"has layout {version}; this version of dynaflow knows layout {_VERSION}",
+                "Use the version of dynaflow that wrote it, or another file",
+            )
+        return version
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        """Bring a file of an older layout up to date: as a whole, or not at all."""
+        with _transaction(connection):
+            version = self._layout(connection)  # under the lock: another process may be faster
+            while version != _VERSION:
+                connection.execute(_UPGRADES[version])
+                version += 1
+                connection.execute(f"PRAGMA user_version = {version}")
+
+    def _checkpoint(self, position: object, pinned_at: object, deliveries: object) -> Checkpoint:
         is_number = isinstance(position, str) and position.isascii() and position.isdigit()
         if not is_number and position not in ("TRIM_HORIZON", "LATEST", "SHARD_END"):
             raise self._damaged()
         if pinned_at is not None and not isinstance(pinned_at, float):
             raise self._damaged()
-        return Checkpoint(str(position), pinned_at)
+        try:
+            return Checkpoint(str(position), pinned_at, deliveries_from_json(str(deliveries)))
+        except ValueError as error:
+            raise self._damaged() from error
 
     def _store_error(self, error: sqlite3.Error) -> StoreError:
-        name = getattr(error, "sqlite_errorname", type(error).__name__)
-        if name.startswith(_DAMAGED):
+        name: str = getattr(error, "sqlite_errorname", type(error).__name__)
+        # An OperationalError that is not SQLite's: a text is not in UTF-8.
+        if name.startswith(_DAMAGED) or name == "OperationalError":
             return self._damaged()
         return StoreError(f"the checkpoint file {str(self._path)!r} could not be used: {name}")
 
