@@ -81,6 +81,7 @@ class Run:
         self.by_number: dict[str, tuple[str, Change]] = {}
         self.of_shard: defaultdict[str, list[str]] = defaultdict(list)
         self.tries: defaultdict[str, int] = defaultdict(int)
+        self.failures: defaultdict[str, int] = defaultdict(int)
         self.done: dict[str, None] = {}  # numbers, in the order in which they were first done
         self.wrongs: list[str] = []  # a handler cannot raise them: that would be a failed record
         self.parent_of: dict[str, str | None] = {}
@@ -113,6 +114,7 @@ class Run:
         self.tries[number] += 1
         await anyio.sleep(change.seconds)
         if self.tries[number] <= change.failures:
+            self.failures[number] += 1
             raise RuntimeError("not yet")
         self.done[number] = None
 
@@ -175,9 +177,13 @@ class CheckingStore(MemoryStore):
         if self.is_dead:
             raise StoreError("the process was killed before this")
         numbers = self._run.of_shard[shard_id]
-        if checkpoint.sequence_number is not None:
-            numbers = numbers[: numbers.index(checkpoint.sequence_number) + 1]
+        if not checkpoint.is_end:
+            done = checkpoint.sequence_number
+            numbers = numbers[: 0 if done is None else numbers.index(done) + 1]
         assert all(number in self._run.done for number in numbers), "saved before done"
+        for (number, _), count in checkpoint.deliveries.items():
+            assert number not in numbers, "counted below the position"
+            assert count <= self._run.failures[number], "counted more often than it failed"
         if self.errors_left:
             self.errors_left -= 1
             raise StoreError("locked")
