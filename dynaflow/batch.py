@@ -53,12 +53,15 @@ class Batch:
         source_arn: the ARN of the stream that all of them come from.
         deadline: when an answer must have been given; None where nothing waits for one.
         invocation: Lambda's context object, None in the poller.
+        shard_id: the shard, in the poller, so that a record can be found again in the stream;
+            empty in Lambda, whose events do not name it.
     """
 
     records: tuple[Record | Undecodable, ...]
     source_arn: str = ""
     deadline: Deadline | None = None
     invocation: Any = None
+    shard_id: str = ""
 
 
 class Status(Enum):

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import pytest
 from dynaflow.checkpoints import Checkpoint
 from dynaflow.errors import StoreError, StoreRefused
 from dynaflow.stores import MemoryStore, SqliteStore, open_store
+from dynaflow.stores._sqlite import SqliteFile
+from dynaflow.stores.sqlite import _KIND
 
 
 @pytest.fixture
@@ -89,8 +91,8 @@ def test_another_programs_database_is_refused(path: Path) -> None:
 def test_a_newer_layout_is_refused(path: Path) -> None:
     save(path)
     with closing(sqlite3.connect(path)) as other:
-        other.execute("PRAGMA user_version = 2")
-    assert "has layout 2" in refusal(path)
+        other.execute("PRAGMA user_version = 3")
+    assert "has layout 3" in refusal(path)
 
 
 @pytest.mark.parametrize("keep", [100, 4096, 5000])
@@ -113,6 +115,177 @@ def test_a_position_that_is_none_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("UPDATE checkpoint SET position = '12x'")
     assert "is damaged" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "deliveries",
+    [
+        "''",
+        "'{}'",
+        "'[1]'",
+        """'[["124","route"]]'""",
+        """'[["12x","route",1]]'""",
+        """'[["١٢٤","route",1]]'""",
+        """'[[124,"route",1]]'""",
+        """'[["124",5,1]]'""",
+        """'[["124","route",true]]'""",
+        """'[["124","route",1.5]]'""",
+        """'[["124","route",0]]'""",
+        f"""'[["{"9" * 5000}","route",1]]'""",
+        f"'{'[' * 100_000}'",
+        "x'5b5d'",
+        "CAST(x'ff' AS TEXT)",
+        "7",
+    ],
+)
+def test_counts_that_are_none_are_refused(path: Path, deliveries: str) -> None:
+    save(path)
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(f"UPDATE checkpoint SET deliveries = {deliveries}")  # noqa: S608 - see above
+    assert "is damaged" in refusal(path)
+
+
+# A file as it was made before rows had counts of deliveries.
+LAYOUT_1 = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE checkpoint (
+    application TEXT NOT NULL,
+    stream_arn TEXT NOT NULL,
+    shard_id TEXT NOT NULL,
+    position TEXT NOT NULL,
+    pinned_at REAL,
+    PRIMARY KEY (application, stream_arn, shard_id)
+) WITHOUT ROWID;
+INSERT INTO checkpoint VALUES ('app', 'arn', 'shard', '123', NULL);
+INSERT INTO checkpoint VALUES ('app', 'arn', 'other', 'LATEST', 12.5);
+PRAGMA application_id = 0x64796E66;
+PRAGMA user_version = 1;
+"""
+OF_LAYOUT_1 = {"shard": Checkpoint("123"), "other": Checkpoint("LATEST", 12.5)}
+
+
+@pytest.fixture
+def old_path(path: Path) -> Path:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(LAYOUT_1)
+    return path
+
+
+def layout(path: Path) -> tuple[int, list[str]]:
+    """Return the file's version, and its columns."""
+    with closing(sqlite3.connect(path)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(checkpoint)")]
+    return version, columns
+
+
+def test_a_file_of_layout_1_is_brought_up_to_date(old_path: Path, tmp_path: Path) -> None:
+    assert load(old_path) == OF_LAYOUT_1
+    save(tmp_path / "new.db")
+    assert layout(old_path) == layout(tmp_path / "new.db") != (1, [])
+    row = Checkpoint("123", deliveries={("124", "route"): 2})
+
+    async def main() -> None:
+        async with SqliteStore(old_path) as store:
+            await store.save("app", "arn", "shard", row)
+
+    anyio.run(main)
+    assert load(old_path) == {**OF_LAYOUT_1, "shard": row}
+
+
+def test_many_may_bring_a_file_up_to_date_at_once(old_path: Path) -> None:
+    rows = []
+
+    async def upgrade() -> None:
+        async with SqliteStore(old_path) as store:
+            rows.append(await store.load("app", "arn"))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(upgrade)
+
+    anyio.run(main)
+    assert rows == [OF_LAYOUT_1] * 8
+
+
+class Overtaken(SqliteFile):
+    """A file that another process overtakes between a look at it and the lock on it."""
+
+    def __init__(self, path: Path, other: Callable[[], object]) -> None:
+        super().__init__(path, _KIND, busy_timeout=5)
+        self.other = other
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        super()._check(connection)
+        self.other()
+
+
+def overtaken(path: Path, other: Callable[[], object]) -> SqliteStore:
+    store = SqliteStore(path)
+    store._file = Overtaken(path, other)
+    return store
+
+
+def test_another_process_may_be_faster_to_bring_a_file_up_to_date(old_path: Path) -> None:
+    store = overtaken(old_path, lambda: load(old_path))
+    assert anyio.run(store.load, "app", "arn") == OF_LAYOUT_1
+    anyio.run(store.aclose)
+
+
+def test_a_file_that_a_newer_version_changes_meanwhile_is_refused(old_path: Path) -> None:
+    def change() -> None:
+        with closing(sqlite3.connect(old_path)) as other:
+            other.execute("PRAGMA user_version = 3")
+
+    with pytest.raises(StoreRefused, match="has layout 3"):
+        anyio.run(overtaken(old_path, change).load, "app", "arn")
+    assert layout(old_path)[0] == 3
+
+
+STOPPED_HALFWAY = """
+import os, sqlite3, sys, anyio
+from dynaflow.stores import SqliteStore
+from dynaflow.stores._sqlite import SqliteFile
+from dynaflow.stores.sqlite import _KIND
+
+class Killed(sqlite3.Connection):
+    def execute(self, sql, *args):
+        if sql == f"PRAGMA user_version = {_KIND.layout}" and self.has_altered:
+            os._exit(9)
+        self.has_altered = self.has_altered or sql.startswith("ALTER")
+        return super().execute(sql, *args)
+    has_altered = False
+
+class File(SqliteFile):
+    def _connect_to(self, path, mode="rw"):
+        return sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Killed)
+
+store = SqliteStore(sys.argv[1])
+store._file = File(sys.argv[1], _KIND, busy_timeout=5)
+anyio.run(store.load, "app", "arn")
+"""
+
+
+def test_a_process_killed_while_it_brings_a_file_up_to_date_leaves_it_whole(
+    old_path: Path,
+) -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED_HALFWAY, str(old_path)], check=False)
+    assert done.returncode == 9
+    version, columns = layout(old_path)
+    assert (version, "deliveries" in columns) == (1, False)
+    assert load(old_path) == OF_LAYOUT_1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_an_older_file_that_may_not_be_written_is_refused(others_directory: Path) -> None:
+    path = others_directory / "checkpoints.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(LAYOUT_1)
+    path.chmod(0o444)
+    others_directory.chmod(0o755)
+    with as_ordinary_user():
+        assert "cannot be written" in refusal(path)
 
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:

@@ -52,9 +52,10 @@ class Poller:
     """Reads a stream and runs its records through an App, until it is told to stop.
 
     Shards are followed side by side, each in order, a child after its parent. A record that fails
-    comes again, after waits of up to a minute, for as long as it fails; its shard's checkpoint does
-    not pass it, and nothing above its page is read. Other shards go on. Failed reads and saves are
-    tried again in the same way.
+    comes again, after waits of up to a minute, until it is done or in a dead letter; its shard's
+    checkpoint does not pass it, and nothing above its page is read. How often it came in vain is
+    kept with the checkpoint. Other shards go on. Failed reads and saves are tried again in the same
+    way.
 
     On asyncio only. A Poller runs once.
 

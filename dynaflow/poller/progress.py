@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import anyio
 
-from dynaflow.checkpoints import SHARD_END, Checkpoint, CheckpointStore, supersedes
+from dynaflow.checkpoints import SHARD_END, Checkpoint, CheckpointStore, Deliveries, supersedes
 from dynaflow.errors import StoreError, StoreRefused
 from dynaflow.poller.backoff import Backoff
 from dynaflow.poller.shutdown import Shutdown
+from dynaflow.record import Record, Undecodable
 
 __all__ = ["Checkpoints", "Progress"]
 
@@ -57,6 +59,8 @@ class Checkpoints:
 class Progress:
     """One shard's checkpoint: what it is now, and what the store has of it.
 
+    ``deliveries`` are the counts of what is not done, those of the saved row at first.
+
     Args:
         checkpoints: where it is written.
         shard_id: the shard.
@@ -78,6 +82,7 @@ class Progress:
         self._shard_id = shard_id
         self._saved = saved
         self._current = saved
+        self.deliveries: Deliveries = {} if saved is None else saved.deliveries
         self._shutdown = shutdown
         self._backoff = backoff
 
@@ -92,6 +97,18 @@ class Progress:
         checkpoint = Checkpoint(sequence_number)
         if supersedes(checkpoint, self._current):
             self._current = checkpoint
+
+    def count(self, delivered: Sequence[Record | Undecodable], deliveries: Deliveries) -> None:
+        """Note in how many deliveries routes were called and not done.
+
+        Args:
+            delivered: the records of the last delivery, ascending. What was counted for later
+                records stays.
+            deliveries: what is to be kept for these.
+        """
+        last = delivered[-1].position
+        later = {key: count for key, count in self.deliveries.items() if int(key[0]) > last}
+        self.deliveries = {**deliveries, **later}
 
     def end(self) -> None:
         """Note that the shard has ended and that all its records are done."""
@@ -114,7 +131,7 @@ class Progress:
         Raises:
             StoreRefused: the store cannot be trusted any more.
         """
-        current = self._current
+        current = self._row()
         if current is None or current == self._saved:
             return True
         try:
@@ -130,3 +147,9 @@ class Progress:
             return False
         self._saved = current
         return True
+
+    def _row(self) -> Checkpoint | None:
+        """Return what the row should be; None while there is nothing to write."""
+        if self._current is not None:
+            return replace(self._current, deliveries=self.deliveries)
+        return Checkpoint("TRIM_HORIZON", deliveries=self.deliveries) if self.deliveries else None

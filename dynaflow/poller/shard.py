@@ -14,6 +14,7 @@ import anyio
 
 from dynaflow.batch import Batch, BatchResult, Status
 from dynaflow.checkpoints import Checkpoint
+from dynaflow.engine.memory import Memory
 from dynaflow.errors import MalformedRecord
 from dynaflow.poller.backoff import Backoff
 from dynaflow.poller.pages import Pages
@@ -53,6 +54,7 @@ class Application(Protocol):
         may_start: Callable[[], bool] | None = None,
         on_progress: Callable[[Record | Undecodable], None] | None = None,
         shared: bool = False,
+        memory: Memory | None = None,
     ) -> BatchResult:
         """Run a batch and return what became of it."""
         ...
@@ -119,6 +121,8 @@ class ShardPoller:
         self._pages = pages
         self._options = options
         self._shutdown = options.shutdown
+        self._memory = Memory(exclusive=True)
+        self._memory.seed(progress.deliveries)
         self._pinned_at = pinned_at
         self._backoff = Backoff(base=1, cap=60, random=options.random)
 
@@ -194,14 +198,20 @@ class ShardPoller:
             open_from = bisect_right(pending, done.position, key=_position_of)
             self._note_done(records, _count_below(records, pending[open_from : open_from + 1]))
 
-        options = self._options
-        with self._shutdown.interruptible(grace=options.grace):
-            return await options.app.process(
-                Batch(tuple(pending), options.source.stream_arn),
-                may_start=lambda: not self._shutdown.is_requested,
-                on_progress=on_progress,
-                shared=options.is_shared(),
-            )
+        options, not_done = self._options, pending
+        try:
+            with self._shutdown.interruptible(grace=options.grace):
+                result = await options.app.process(
+                    Batch(tuple(pending), options.source.stream_arn, shard_id=self._shard_id),
+                    may_start=lambda: not self._shutdown.is_requested,
+                    on_progress=on_progress,
+                    shared=options.is_shared(),
+                    memory=self._memory,
+                )
+                not_done = result.not_done
+                return result
+        finally:
+            self.progress.count(pending, self._memory.failures_of(not_done))
         return BatchResult(not_done=tuple(pending))  # cut off; what is done was told as progress
 
     async def _wait(self, result: BatchResult, deliveries: int) -> None:
@@ -210,18 +220,19 @@ class ShardPoller:
             return
         lowest, *others = result.not_done
         failed = [
-            outcome.route or "no route"
+            outcome.route
             for outcome in result.outcomes
             if outcome.record is lowest and outcome.status is Status.FAILED
         ]
+        counts = [self._memory.failures(lowest, route) for route in failed]  # over restarts
         wait = self._backoff.next()
         _log.warning(
             "shard %s: record %s is not done after %d deliveries (%s), nor are %d later records of "
             "its page; next delivery in %.1f s",
             self._shard_id,
             lowest.sequence_number,
-            deliveries,
-            ", ".join(failed) or "it was not started",
+            max([deliveries, *counts]),
+            ", ".join(route or "no route" for route in failed) or "it was not started",
             len(others),
             wait,
         )

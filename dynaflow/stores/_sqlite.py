@@ -1,7 +1,8 @@
 """One SQLite file of ours: made whole, checked before it is used, and never replaced.
 
 The file says whose it is (SQLite's ``application_id``) and how it is laid out (``user_version``).
-One that is not ours, of another kind, damaged, or newer than this version is refused.
+One that is not ours, of another kind, damaged, or newer than this version is refused; one with an
+older layout is brought up to date when it is opened.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -25,7 +26,6 @@ __all__ = ["Kind", "SqliteFile", "transaction"]
 
 _T = TypeVar("_T")
 
-_VERSION = 1
 _HEADER = b"SQLite format 3\0"
 
 # What SQLite calls a file that no retry will mend.
@@ -43,12 +43,16 @@ class Kind:
         application_id: how SQLite's header tells it from other files.
         tables: the statements that make its tables.
         if_removed: what follows if the user removes it, for a message.
+        layout: the number of the layout that ``tables`` makes.
+        upgrades: by the number of an older layout, the statement that leads to the next.
     """
 
     name: str
     application_id: int
     tables: str
     if_removed: str
+    layout: int = 1
+    upgrades: Mapping[int, str] = field(default_factory=dict)
 
 
 class SqliteFile:
@@ -140,8 +144,9 @@ class SqliteFile:
             self._create()
         connection = self._connect_to(self._path)
         try:
-            self._check(connection)
             connection.execute("PRAGMA synchronous = FULL")
+            self._check(connection)
+            self._upgrade(connection)
         except BaseException:
             connection.close()
             raise
@@ -185,7 +190,7 @@ class SqliteFile:
             "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE;"
             f"{self._kind.tables};"
             f"PRAGMA application_id = {self._kind.application_id};"
-            f"PRAGMA user_version = {_VERSION}; COMMIT;"
+            f"PRAGMA user_version = {self._kind.layout}; COMMIT;"
         )
         try:
             with closing(self._connect_to(draft, "rwc")) as connection:
@@ -202,27 +207,47 @@ class SqliteFile:
     def _check(self, connection: sqlite3.Connection) -> None:
         """Refuse a file that is not ours, too new, damaged, or not writable."""
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application_id != self._kind.application_id:
             raise self._refused("belongs to another program or store", "Name another file")
-        if version != _VERSION:
-            raise self._refused(
-                f"has layout {version}; this version of dynaflow knows layout {_VERSION}",
-                "Use the version of dynaflow that wrote it, or another file",
-            )
+        layout = self._layout(connection)
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise self.damaged()
         # A write that is not kept: "BEGIN" alone does not find a read-only file.
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.execute(f"PRAGMA user_version = {layout}")
         finally:
             with suppress(sqlite3.Error):  # the first error is the one to tell
                 connection.execute("ROLLBACK")
 
+    def _layout(self, connection: sqlite3.Connection) -> int:
+        """Return how the file is laid out.
+
+        Raises:
+            StoreRefused: in a way that this version does not know.
+        """
+        layout: int
+        (layout,) = connection.execute("PRAGMA user_version").fetchone()
+        if layout != self._kind.layout and layout not in self._kind.upgrades:
+            raise self._refused(
+                f"has layout {layout}; this version of dynaflow knows layout {self._kind.layout}",
+                "Use the version of dynaflow that wrote it, or another file",
+            )
+        return layout
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        """Bring a file of an older layout up to date: as a whole, or not at all."""
+        with transaction(connection):
+            layout = self._layout(connection)  # under the lock: another process may be faster
+            while layout != self._kind.layout:
+                connection.execute(self._kind.upgrades[layout])
+                layout += 1
+                connection.execute(f"PRAGMA user_version = {layout}")
+
     def _store_error(self, error: sqlite3.Error) -> StoreError:
-        name = getattr(error, "sqlite_errorname", type(error).__name__)
-        if name.startswith(_DAMAGED):
+        name: str = getattr(error, "sqlite_errorname", type(error).__name__)
+        # An OperationalError that is not SQLite's: a text is not in UTF-8.
+        if name.startswith(_DAMAGED) or name == "OperationalError":
             return self.damaged()
         return StoreError(f"the {self._kind.name} {str(self._path)!r} could not be used: {name}")
 

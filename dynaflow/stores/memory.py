@@ -29,7 +29,7 @@ class MemoryStore:
     async def save(
         self, application: str, stream_arn: str, shard_id: str, checkpoint: Checkpoint
     ) -> None:
-        """Write one shard's checkpoint, unless the row is as far already."""
+        """Write one shard's checkpoint, if it supersedes the row."""
         rows = self._rows.setdefault((application, stream_arn), {})
         if supersedes(checkpoint, rows.get(shard_id)):
             rows[shard_id] = checkpoint

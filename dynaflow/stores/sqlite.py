@@ -7,34 +7,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from dynaflow.checkpoints import Checkpoint, supersedes
+from dynaflow.checkpoints import (
+    Checkpoint,
+    deliveries_from_json,
+    deliveries_to_json,
+    supersedes,
+)
 from dynaflow.stores._sqlite import Kind, SqliteFile, transaction
 
 __all__ = ["SqliteStore"]
 
+_DELIVERIES = "deliveries TEXT NOT NULL DEFAULT '[]'"  # since layout 2
 _KIND = Kind(
     name="checkpoint file",
     application_id=0x64796E66,  # "dynf"
-    tables="""
+    tables=f"""
     CREATE TABLE checkpoint (
         application TEXT NOT NULL,
         stream_arn TEXT NOT NULL,
         shard_id TEXT NOT NULL,
         position TEXT NOT NULL,
         pinned_at REAL,
+        {_DELIVERIES},
         PRIMARY KEY (application, stream_arn, shard_id)
     ) WITHOUT ROWID
     """,
     if_removed="starts every shard anew",
+    layout=2,
+    upgrades={1: f"ALTER TABLE checkpoint ADD COLUMN {_DELIVERIES}"},
 )
 _LOAD = """
-SELECT shard_id, position, pinned_at FROM checkpoint WHERE application = ? AND stream_arn = ?
+SELECT shard_id, position, pinned_at, deliveries FROM checkpoint
+WHERE application = ? AND stream_arn = ?
 """
 _FIND = """
-SELECT position, pinned_at FROM checkpoint
+SELECT position, pinned_at, deliveries FROM checkpoint
 WHERE application = ? AND stream_arn = ? AND shard_id = ?
 """
-_SAVE = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?)"
+# Without names of columns: should a newer version add one meanwhile, this fails and wipes nothing.
+_SAVE = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?, ?)"
 
 
 class SqliteStore:
@@ -73,7 +84,7 @@ class SqliteStore:
     async def save(
         self, application: str, stream_arn: str, shard_id: str, checkpoint: Checkpoint
     ) -> None:
-        """Write one shard's checkpoint, unless the row is as far already."""
+        """Write one shard's checkpoint, if it supersedes the row."""
         key = (application, stream_arn, shard_id)
 
         def save(connection: sqlite3.Connection) -> None:
@@ -81,15 +92,19 @@ class SqliteStore:
                 found = connection.execute(_FIND, key).fetchone()
                 old = None if found is None else self._checkpoint(*found)
                 if supersedes(checkpoint, old):
-                    row = (*key, checkpoint.position, checkpoint.pinned_at)
+                    deliveries = deliveries_to_json(checkpoint.deliveries)
+                    row = (*key, checkpoint.position, checkpoint.pinned_at, deliveries)
                     connection.execute(_SAVE, row)
 
         await self._file.run(save)
 
-    def _checkpoint(self, position: object, pinned_at: object) -> Checkpoint:
+    def _checkpoint(self, position: object, pinned_at: object, deliveries: object) -> Checkpoint:
         is_number = isinstance(position, str) and position.isascii() and position.isdigit()
         if not is_number and position not in ("TRIM_HORIZON", "LATEST", "SHARD_END"):
             raise self._file.damaged()
         if pinned_at is not None and not isinstance(pinned_at, float):
             raise self._file.damaged()
-        return Checkpoint(str(position), pinned_at)
+        try:
+            return Checkpoint(str(position), pinned_at, deliveries_from_json(str(deliveries)))
+        except ValueError as error:
+            raise self._file.damaged() from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 import anyio
 import pytest
 
-from dynaflow.checkpoints import Checkpoint, CheckpointStore
+from dynaflow.checkpoints import Checkpoint, CheckpointStore, Deliveries
 from dynaflow.stores import MemoryStore, SqliteStore
 
 pytestmark = pytest.mark.anyio
@@ -109,3 +110,59 @@ async def test_the_highest_of_many_writers_stays(store: CheckpointStore, again: 
             row = Checkpoint(str(9 * 10**20 + number * 10**20))
             tasks.start_soon(stores[number % 3].save, "app", ARN, "a", row)
     assert await store.load("app", ARN) == {"a": Checkpoint(str(38 * 10**20))}
+
+
+COUNTS = {("9" * 22, "shop.ship"): 3, ("9" * 22, None): 1, ("1" + "0" * 25, "Straße \ud800"): 10**6}
+
+
+async def test_counts_are_kept_with_the_row(store: CheckpointStore, again: Again) -> None:
+    rows = {
+        "a": Checkpoint(SHORT.position, deliveries=COUNTS),
+        "b": Checkpoint("TRIM_HORIZON", deliveries=COUNTS),
+        "c": Checkpoint("LATEST", 12.5, COUNTS),
+    }
+    for shard_id, row in rows.items():
+        await store.save("app", ARN, shard_id, row)
+    loaded = await again().load("app", ARN)
+    assert loaded == rows
+    assert loaded["a"].deliveries == COUNTS
+
+
+@pytest.mark.parametrize("row", [SHORT, Checkpoint("TRIM_HORIZON"), Checkpoint("LATEST", 12.5)])
+async def test_other_counts_replace_those_of_the_same_position(
+    store: CheckpointStore, row: Checkpoint
+) -> None:
+    key = "9" * 22, "route"
+    changes: list[Deliveries] = [{}, {key: 1}, {key: 2}, {("9" * 23, None): 1}, {key: 1}, {}]
+    for counts in changes:
+        new = replace(row, deliveries=counts)
+        await store.save("app", ARN, "a", new)
+        assert await store.load("app", ARN) == {"a": new}
+
+
+async def test_counts_do_not_bring_a_row_back(store: CheckpointStore) -> None:
+    latest = Checkpoint("LATEST", 2.0, COUNTS)
+    await store.save("app", ARN, "a", Checkpoint("LATEST", 1.0))
+    await store.save("app", ARN, "a", latest)
+    await store.save("app", ARN, "a", Checkpoint("TRIM_HORIZON", deliveries=COUNTS))
+    assert await store.load("app", ARN) == {"a": Checkpoint("LATEST", 1.0)}
+    for first, second in ((SHORT, latest), (LONG, SHORT), (END, SHORT)):
+        await store.save("app", ARN, "a", first)
+        await store.save("app", ARN, "a", replace(second, deliveries=COUNTS))
+        assert await store.load("app", ARN) == {"a": first}
+
+
+async def test_a_new_position_takes_the_counts_that_come_with_it(store: CheckpointStore) -> None:
+    await store.save("app", ARN, "a", Checkpoint(SHORT.position, deliveries=COUNTS))
+    await store.save("app", ARN, "a", Checkpoint("9" * 22))
+    assert await store.load("app", ARN) == {"a": Checkpoint("9" * 22)}
+
+
+async def test_a_row_of_all_that_a_checkpoint_may_hold_is_kept(store: CheckpointStore) -> None:
+    rows = {}
+    for route in ("short", "long" * 250):
+        counts: Deliveries = {(str(10**27 + number), route): 1 for number in range(2000)}
+        rows[route[:5]] = replace(SHORT, deliveries=counts)
+    for shard_id, row in rows.items():
+        await store.save("app", ARN, shard_id, row)
+    assert await store.load("app", ARN) == rows

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dynaflow import App, Record, Router
 from dynaflow.checkpoints import Checkpoint
 from dynaflow.codec import decode_records
+from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.errors import SourceError, StoreError
 from dynaflow.poller import Poller
 from dynaflow.sources import MemorySource
@@ -20,6 +21,9 @@ from dynaflow.sources.memory import Operation
 from dynaflow.stores import MemoryStore
 from dynaflow.testing import RecordBuilder
 from dynaflow.testing.clock import run_virtual
+
+AFTER = 3  # deliveries a record is parked
+NEVER = 99
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,14 @@ class Plan:
     page_size: int
     source_errors: list[tuple[Operation, int]]
     store_errors: int
+    sink_errors: int
     deaths: list[tuple[float, bool]]  # after how many seconds; True for an orderly stop
 
 
 changes = st.builds(
     Change,
     item=st.sampled_from("abc"),
-    failures=st.sampled_from([0, 0, 0, 1, 2]),
+    failures=st.sampled_from([0, 0, 0, 1, 2, NEVER]),
     seconds=st.sampled_from([0, 0.1, 3]),
 )
 
@@ -66,6 +71,7 @@ def plans(draw: st.DrawFn) -> Plan:
         page_size=draw(st.integers(1, 4)),
         source_errors=draw(st.lists(source_errors, max_size=3)),
         store_errors=draw(st.integers(0, 3)),
+        sink_errors=draw(st.integers(0, 2)),
         deaths=draw(st.lists(st.tuples(st.floats(0, 12), st.booleans()), max_size=3)),
     )
 
@@ -81,7 +87,12 @@ class Run:
         self.by_number: dict[str, tuple[str, Change]] = {}
         self.of_shard: defaultdict[str, list[str]] = defaultdict(list)
         self.tries: defaultdict[str, int] = defaultdict(int)
-        self.done: dict[str, None] = {}  # numbers, in the order in which they were first done
+        self.failures: defaultdict[str, int] = defaultdict(int)
+        self.until_parked: defaultdict[str, int] = defaultdict(
+            int
+        )  # failures before the first time
+        self.done: set[str] = set()  # numbers, those of parked records included
+        self.sink_errors_left = plan.sink_errors
         self.wrongs: list[str] = []  # a handler cannot raise them: that would be a failed record
         self.parent_of: dict[str, str | None] = {}
         for shard, parent in enumerate(plan.parents):
@@ -105,7 +116,7 @@ class Run:
         number = record.sequence_number
         shard_id, change = self.by_number[number]
         parent = self.parent_of[shard_id]
-        if parent is not None and not self.done.keys() >= set(self.of_shard[parent]):
+        if parent is not None and not self.done >= set(self.of_shard[parent]):
             self.wrongs.append("a child before its parent")
         for earlier in self.of_shard[shard_id][: self.of_shard[shard_id].index(number)]:
             if earlier not in self.done and self.by_number[earlier][1].item == change.item:
@@ -113,8 +124,19 @@ class Run:
         self.tries[number] += 1
         await anyio.sleep(change.seconds)
         if self.tries[number] <= change.failures:
+            self.failures[number] += 1
+            self.until_parked[number] += number not in self.done
             raise RuntimeError("not yet")
-        self.done[number] = None
+        self.done.add(number)
+
+    async def park(self, letter: DeadLetterRecord) -> None:
+        number = letter.sequence_number
+        if self.sink_errors_left:
+            self.sink_errors_left -= 1
+            raise RuntimeError("full")
+        if letter.deliveries < AFTER or self.failures[number] < AFTER:
+            self.wrongs.append("parked too early")
+        self.done.add(number)
 
     async def run(self) -> None:
         for operation, count in self.plan.source_errors:
@@ -131,7 +153,10 @@ class Run:
         poller = self._poller()
         loop.call_later(600, poller.stop)
         await poller.run()
-        assert set(self.done) == set(self.by_number), "lost"
+        assert self.done == set(self.by_number), "lost"
+        # A death may cost the count of the delivery that it ended.
+        most = AFTER + len(self.plan.deaths) + self.plan.sink_errors
+        assert all(count <= most for count in self.until_parked.values()), "counting began anew"
         assert self.wrongs == []
         rows = await self.store.load("default", self.source.stream_arn)
         assert rows == dict.fromkeys(self.parent_of, Checkpoint("SHARD_END"))
@@ -157,7 +182,9 @@ class Run:
     def _poller(self) -> Poller:
         router = Router()
         router.on_any()(self.handle)
-        return Poller(App(router), self.source, self.store, random=lambda: 0.5, grace=2)
+        # Without threads, in which time would be real.
+        app = App(router, threads=0, dead_letter=self.park, after_deliveries=AFTER)
+        return Poller(app, self.source, self.store, random=lambda: 0.5, grace=2)
 
 
 class CheckingStore(MemoryStore):
@@ -175,9 +202,15 @@ class CheckingStore(MemoryStore):
         if self.is_dead:
             raise StoreError("the process was killed before this")
         numbers = self._run.of_shard[shard_id]
-        if checkpoint.sequence_number is not None:
-            numbers = numbers[: numbers.index(checkpoint.sequence_number) + 1]
+        if not checkpoint.is_end:
+            done = checkpoint.sequence_number
+            numbers = numbers[: 0 if done is None else numbers.index(done) + 1]
         assert all(number in self._run.done for number in numbers), "saved before done"
+        for (number, _), count in checkpoint.deliveries.items():
+            assert number not in numbers, "counted below the position"
+            # A delivery in which only the sink failed may count, too.
+            failures = self._run.failures[number] + self._run.plan.sink_errors
+            assert count <= failures, "counted more often than it failed"
         if self.errors_left:
             self.errors_left -= 1
             raise StoreError("locked")
