@@ -171,7 +171,8 @@ def test_a_record_that_cannot_be_read_fails_alone_if_its_keys_can(tmp_path: Path
         for event in (nameless, malformed):
             assert answered(function.invoke(event)) == failed(numbers(event)[1])
 
-    assert sorted(function.effects()) == sorted(["start a", "done a", "start c", "done c"] * 2)
+    # That c is done is remembered, so it runs once; a is below what comes again.
+    assert sorted(function.effects()) == sorted(["start a", "done a"] * 2 + ["start c", "done c"])
     assert MARKER not in function.stdout + function.stderr
 
 

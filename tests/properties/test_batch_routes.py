@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynaflow import App, Batch, BatchResult, Change, PartialFailure, Record, Router, Undecodable
+from dynaflow import (
+    App,
+    Batch,
+    BatchResult,
+    Change,
+    PartialFailure,
+    Record,
+    Router,
+    Status,
+    Undecodable,
+)
 from dynaflow._host import Host
 from dynaflow.codec import decode_records
 from dynaflow.testing import RecordBuilder
@@ -162,13 +172,17 @@ class World:
     def check(self, batch: Batch, result: BatchResult) -> None:
         """Check one delivery, after which ``called`` and ``done`` hold what it did."""
         left = {self.number[id(record)] for record in result.not_done}
+        done = {route: set(numbers) for route, numbers in self.done.items()}
+        for outcome in result.outcomes:
+            if outcome.status is Status.REPEATED and outcome.route is not None:
+                done[outcome.route].add(self.number[id(outcome.record)])
         for called in self.called.values():
             for item in "abcd":
                 of_item = [n for n in called if self.steps[n].item == item]
                 assert of_item == sorted(of_item), "out of order"
         numbers = self.batch_numbers(batch)
         for route in ("every", "latest"):
-            assert set(self.called[route]) <= set(self.done["own"]), "before its own routes"
+            assert set(self.called[route]) <= done["own"], "before its own routes"
             self.check_calls(route)
         for n in self.called["latest"]:
             item = self.steps[n].item
@@ -178,9 +192,9 @@ class World:
             step = self.steps[n]
             if n in left:
                 continue
-            assert step.kind == "other" or n in self.done["own"]
-            assert step.kind == "other" or n in self.done["every"]
-            if step.kind == "put" and n not in self.done["latest"]:
+            assert step.kind == "other" or n in done["own"]
+            assert step.kind == "other" or n in done["every"]
+            if step.kind == "put" and n not in done["latest"]:
                 assert any(m > n and self.steps[m].item == step.item for m in numbers), "lost"
         for n in left:  # what comes later of the item comes again with it
             for m in (m for m in numbers if m > n):
