@@ -63,6 +63,8 @@ LATE = {
     ("app", "engine/bridge"): "as above",
     ("app", "_explain"): "explanations are for a desk; Lambda never makes one",
     ("app", "aws_lambda"): "the handler is made by its door, which knows the App",
+    ("stores/__init__", "stores/memory"): "a store is loaded when it is asked for",
+    ("stores/__init__", "stores/sqlite"): "as above",
     ("cli/__init__", "cli/_commands"): "without typer and rich there is one line to say so",
     ("pytest_plugin", "testing/__init__"): "pytest loads the plugin in projects that do not use it",
     ("pytest_plugin", "__init__"): "as above",
@@ -278,6 +280,21 @@ HEAVY = (
         "record = {'eventName': 'INSERT', 'eventSource': 'aws:dynamodb', 'dynamodb': stream}\n"
         "assert lambda_handler({'Records': [record]}) == {'batchItemFailures': []}\n"
         "assert opened == ['client', 'client1']\n",
+        "from dynaflow import App, Router\n"
+        "from dynaflow.errors import NonRetryable\n"
+        "from dynaflow.dead_letters import JsonLines\n"
+        "from dynaflow.stores import DynamoDBMarks, Transactions\n"
+        "transactions, letters = Transactions('marks'), []\n"
+        "router = Router()\n"
+        "@router.on_insert()\n"
+        "def handler(new: dict) -> None:\n"
+        "    raise NonRetryable('no')\n"
+        "lambda_handler = App(router, dead_letter=letters.append).lambda_handler()\n"
+        "image = {'id': {'S': '1'}}\n"
+        "stream = {'SequenceNumber': '1', 'Keys': image, 'NewImage': image}\n"
+        "record = {'eventName': 'INSERT', 'eventSource': 'aws:dynamodb', 'dynamodb': stream}\n"
+        "assert lambda_handler({'Records': [record]}) == {'batchItemFailures': []}\n"
+        "assert [letter.reason for letter in letters] == ['non_retryable']\n",
     ],
     ids=[
         "import",
@@ -286,6 +303,7 @@ HEAVY = (
         "dead letters",
         "a whole invocation of sync handlers",
         "with dependencies",
+        "a record that is parked",
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(script: str) -> None:
