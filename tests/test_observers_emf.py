@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from dynaflow import App, Router, Status
+from dynaflow import App, NonRetryable, Retry, Router, Status
 from dynaflow.batch import BatchResult, Outcome
+from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.observe import BatchEnded, CallEnded
 from dynaflow.observers.emf import EMF
 from dynaflow.testing import RecordBuilder, TestClient
@@ -203,6 +204,46 @@ def test_skipped_records_are_counted_apart() -> None:
     EMF(stream=stream)(ended(outcome(Status.SKIPPED), outcome(Status.NOT_DONE)))
     (line,) = lines_of(stream.getvalue())[1:]
     assert [line[name] for name in ("Done", "Failed", "NotDone", "Skipped")] == [0, 0, 1, 1]
+
+
+def test_what_is_tried_again_parked_and_repeated_is_counted_by_its_route() -> None:
+    stream, router = io.StringIO(), Router()
+    failures: dict[str, list[Exception]] = {
+        "flaky": [TimeoutError()],
+        "bad": [NonRetryable("no")],
+        "away": [OSError()] * 4,
+    }
+
+    @router.on_insert(name="ship")
+    async def ship(new: dict[str, Any]) -> None:
+        if failures.get(new["id"]):
+            raise failures[new["id"]].pop()
+
+    letters: list[DeadLetterRecord] = []
+    emf = EMF(stream=stream)
+    app = App(
+        router, observers=[emf], retry=Retry(attempts=2, jitter=0), dead_letter=letters.append
+    )
+    with TestClient(app) as client:
+        batch = [client.records.insert({"id": item}) for item in ("away", "flaky", "bad", "a")]
+        for _ in range(2):
+            client.send(batch)
+    first, first_ship, second, second_ship = lines_of(stream.getvalue())
+    assert (len(letters), first["DeadLettered"], second["DeadLettered"]) == (1, 1, 0)
+    names = ("Done", "Failed", "DeadLettered", "Repeated", "Retried")
+    assert [first_ship[name] for name in names] == [2, 1, 1, 0, 2]
+    assert [second_ship[name] for name in names] == [0, 1, 0, 3, 1]
+
+
+def test_an_undecodable_record_that_is_parked_is_counted_as_both() -> None:
+    stream, broken = io.StringIO(), RecordBuilder().insert({"id": "1"})
+    del broken["dynamodb"]["Keys"]
+    app = App(shop(), observers=[EMF(stream=stream)], dead_letter=lambda letter: None)
+    with TestClient(app) as client:
+        client.send(broken)
+    (batch,) = lines_of(stream.getvalue())
+    counts = (batch["Undecodable"], batch["DeadLettered"], batch["RecordsNotDone"])
+    assert counts == (1, 1, 0)
 
 
 def test_an_undecodable_record_is_counted_without_a_route() -> None:

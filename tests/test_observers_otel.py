@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
-from dynaflow import App, Middleware, Record, Router
+from dynaflow import App, Middleware, Record, Retry, Router
 from dynaflow.observers.otel import OpenTelemetry
 from dynaflow.testing import RecordBuilder, TestClient
 from tests.support.command_line import run_python
@@ -41,9 +41,13 @@ class Telemetry:
         return App(*routers, middleware=layers, observers=[self.otel])
 
     @property
+    def all_spans(self) -> tuple[ReadableSpan, ...]:
+        return self._spans.get_finished_spans()
+
+    @property
     def spans(self) -> dict[str, ReadableSpan]:
-        spans = {span.name: span for span in self._spans.get_finished_spans()}
-        assert len(spans) == len(self._spans.get_finished_spans()), "two spans of one name"
+        spans = {span.name: span for span in self.all_spans}
+        assert len(spans) == len(self.all_spans), "two spans of one name"
         return spans
 
     @property
@@ -252,6 +256,26 @@ def test_metrics_count_records_by_route_and_status_and_time_calls_and_batches() 
     (age,) = points["dynaflow.iterator_age"]
     assert age.sum > 0
     assert "secret" not in str(points)
+
+
+def test_an_attempt_that_is_followed_by_another_is_counted_and_has_a_span_of_its_own() -> None:
+    telemetry, failures = Telemetry(), [TimeoutError()]
+
+    def handler() -> None:
+        if failures:
+            raise failures.pop()
+
+    router = Router(retry=Retry(attempts=2))
+    router.on_insert(name="ship")(handler)
+    with TestClient(telemetry.app(router)) as stream:
+        stream.insert({"id": "1"})
+    (retries,) = telemetry.points["dynaflow.call.retries"]
+    assert (retries.value, dict(retries.attributes)) == (1, {"dynaflow.route": "ship"})
+    (records,) = telemetry.points["dynaflow.records"]
+    assert (records.value, records.attributes["dynaflow.status"]) == (1, "done")
+    spans = telemetry.all_spans
+    assert [(span.attributes or {})["dynaflow.attempt"] for span in spans] == [1, 2]
+    assert [span.status.status_code for span in spans] == [StatusCode.ERROR, StatusCode.UNSET]
 
 
 def test_an_undecodable_record_is_counted_without_route_or_duration() -> None:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from dynaflow.batch import Status
 from dynaflow.errors import RegistrationError
-from dynaflow.observe import BatchEnded, CallEnded, Event
+from dynaflow.observe import BatchEnded, CallEnded, CallRetried, Event
 from dynaflow.record import table_of
 
 __all__ = ["EMF"]
@@ -28,6 +28,8 @@ _COUNTS = {
     Status.FAILED: "Failed",
     Status.NOT_DONE: "NotDone",
     Status.SKIPPED: "Skipped",
+    Status.PARKED: "DeadLettered",
+    Status.REPEATED: "Repeated",
 }
 _VALUES = 100  # the most that one line may hold of a metric
 _DIMENSIONS = 30  # the most that a metric may have
@@ -36,7 +38,7 @@ _LONGEST_VALUE = 1024
 _NAMESPACE = re.compile(r"(?!AWS/)[A-Za-z0-9._\-/#: ]{1,255}")
 _TAKEN = frozenset(
     {"_aws", "route", "table", "Records", "RecordsNotDone", "Undecodable", "BatchDuration"}
-    | {"IteratorAge", "Duration", *_COUNTS.values()}
+    | {"IteratorAge", "Duration", "Retried", *_COUNTS.values()}
 )
 
 
@@ -44,9 +46,10 @@ class EMF:
     """An observer that prints metrics of every batch as lines of the embedded metric format.
 
     Of a batch, without a dimension of its own: ``Records``, ``RecordsNotDone``, ``Undecodable``,
-    ``BatchDuration`` and ``IteratorAge`` (milliseconds). Of each of its routes, with the dimension
-    ``route``: ``Done``, ``Failed``, ``NotDone`` and ``Skipped`` records, and ``Duration``
-    (milliseconds a call; beyond 100 calls, 100 of them that stand for all).
+    ``DeadLettered``, ``BatchDuration`` and ``IteratorAge`` (milliseconds). Of each of its routes,
+    with the dimension ``route``: ``Done``, ``Failed``, ``NotDone``, ``Skipped``, ``DeadLettered``
+    and ``Repeated`` records, ``Retried`` attempts, and ``Duration`` (milliseconds a call; beyond
+    100 calls, 100 of them that stand for all).
 
     Args:
         namespace: CloudWatch's namespace of the metrics.
@@ -70,11 +73,15 @@ class EMF:
         self._stream = stream
         self._lock = threading.Lock()  # one observer may serve several Apps
         self._durations: dict[str, list[float]] = {}
+        self._retried: Counter[str] = Counter()
 
     def __call__(self, event: Event, /) -> None:
-        """Note how long a call took, or print the lines of a batch."""
+        """Note how a call went, or print the lines of a batch."""
         if isinstance(event, CallEnded):
             self._note(event)
+        elif isinstance(event, CallRetried):
+            with self._lock:
+                self._retried[event.route] += 1
         if not isinstance(event, BatchEnded):
             return
         timestamp = int(time.time() * 1000)
@@ -82,7 +89,8 @@ class EMF:
         for route, counts in _by_route(event).items():
             with self._lock:  # those of other routes are of other batches, which have not ended
                 durations = self._durations.pop(route, ())
-            lines.append(self._route_line(route, counts, durations, timestamp))
+                retried = self._retried.pop(route, 0)
+            lines.append(self._route_line(route, counts, retried, durations, timestamp))
         self._print(lines)
 
     def _note(self, event: CallEnded) -> None:
@@ -92,11 +100,16 @@ class EMF:
                 self._durations.setdefault(outcome.route, []).append(outcome.duration)
 
     def _batch_line(self, event: BatchEnded, timestamp: int) -> dict[str, Any]:
-        without_route = [o for o in event.result.outcomes if o.route is None]
+        outcomes = event.result.outcomes
+        given_up = (Status.FAILED, Status.PARKED)
         metrics: dict[str, tuple[str, Any]] = {
             "Records": ("Count", event.records),
             "RecordsNotDone": ("Count", len(event.result.not_done)),
-            "Undecodable": ("Count", sum(o.status is Status.FAILED for o in without_route)),
+            "Undecodable": (
+                "Count",
+                sum(o.route is None and o.status in given_up for o in outcomes),
+            ),
+            "DeadLettered": ("Count", sum(o.status is Status.PARKED for o in outcomes)),
             "BatchDuration": ("Milliseconds", _milliseconds(event.duration)),
         }
         if event.iterator_age is not None:
@@ -106,11 +119,17 @@ class EMF:
         return line if table is None else {**line, "table": table}  # to search for, no dimension
 
     def _route_line(
-        self, route: str, counts: Counter[Status], durations: Sequence[float], timestamp: int
+        self,
+        route: str,
+        counts: Counter[Status],
+        retried: int,
+        durations: Sequence[float],
+        timestamp: int,
     ) -> dict[str, Any]:
         metrics: dict[str, tuple[str, Any]] = {
             name: ("Count", counts[status]) for status, name in _COUNTS.items()
         }
+        metrics["Retried"] = ("Count", retried)
         if durations:
             values = [_milliseconds(seconds) for seconds in _spread(durations)]
             metrics["Duration"] = ("Milliseconds", values)

@@ -11,7 +11,7 @@ from typing import Any
 
 from dynaflow.errors import ExtraMissing, Skip
 from dynaflow.middleware import Call, Process
-from dynaflow.observe import BatchEnded, CallEnded, Event
+from dynaflow.observe import BatchEnded, CallEnded, CallRetried, Event
 from dynaflow.record import table_of
 
 try:
@@ -32,9 +32,9 @@ _AGE_BUCKETS = (1, 2, 5, 10, 30, 60, 120, 300, 900, 1800, 3600, 3 * 3600, 12 * 3
 class OpenTelemetry:
     """Spans by ``App(middleware=[otel.trace])``, metrics by ``App(observers=[otel])``.
 
-    Metrics: ``dynaflow.records`` (by route and status), ``dynaflow.call.duration`` (by route),
-    ``dynaflow.batch.records``, ``dynaflow.batch.duration`` and ``dynaflow.iterator_age`` (by
-    table); times in seconds.
+    Metrics: ``dynaflow.records`` (by route and status), ``dynaflow.call.duration`` and
+    ``dynaflow.call.retries`` (by route), ``dynaflow.batch.records``, ``dynaflow.batch.duration``
+    and ``dynaflow.iterator_age`` (by table); times in seconds.
 
     Args:
         tracer_provider: None for the global one.
@@ -61,6 +61,11 @@ class OpenTelemetry:
             "s",
             "How long the calls of a route took",
             explicit_bucket_boundaries_advisory=_CALL_BUCKETS,
+        )
+        self._call_retries = meter.create_counter(
+            "dynaflow.call.retries",
+            "{attempt}",
+            "Attempts that failed and were followed by another",
         )
         self._batch_records = meter.create_counter(
             "dynaflow.batch.records",
@@ -99,9 +104,11 @@ class OpenTelemetry:
                 raise
 
     def __call__(self, event: Event, /) -> None:
-        """Count a call or a batch that has ended."""
+        """Count a call or a batch that has ended, or an attempt that was not the last."""
         if isinstance(event, CallEnded):
             self._count_call(event)
+        elif isinstance(event, CallRetried):
+            self._call_retries.add(1, {"dynaflow.route": event.route})
         elif isinstance(event, BatchEnded):
             self._count_batch(event)
 
