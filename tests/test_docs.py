@@ -76,7 +76,7 @@ _RUN_ELSEWHERE = {
     "docs/observability.md": "tests/test_observability_doc.py, which looks at what they print",
 }
 _LANGUAGES = ("console", "diff", "json", "python", "sh", "yaml", "")
-_DRAWINGS = ("docs/answers.md", "docs/architecture.md")
+_DRAWINGS = ("docs/architecture.md", "docs/ordering-and-failures.md")
 
 _TOOLS = {
     "dynaflow": ("-m", "dynaflow"),
