@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -51,6 +52,10 @@ _NOT_SHOWN = {
     "dynaflow.pytest_plugin.StreamClient": "the type of a fixture, which is shown",
     "dynaflow.sources.MemorySource": "scripted by the tests of pollers",
 }
+
+# What a drawing is made of: nothing that runs, embeds or links.
+_SVG = "{http://www.w3.org/2000/svg}"
+_DRAWN = {"svg", "title", "desc", "style", "rect", "path", "text"}
 
 # Attributes that make a browser fetch something, or connect, without a click.
 _FETCHING = {
@@ -171,6 +176,26 @@ def test_what_a_page_would_fetch_from_elsewhere_is_found(html: str) -> None:
 def test_a_link_is_fetched_by_its_reader_only() -> None:
     assert Page('<a href="https://docs.aws.amazon.com/">AWS</a>').fetched == []
     assert not is_elsewhere("../assets/extra.css")
+
+
+@pytest.mark.parametrize(
+    "drawing", [path.relative_to(ROOT) for path in ROOT.glob("docs/assets/*.svg")], ids=str
+)
+def test_a_drawing_fetches_nothing_says_what_it_shows_and_has_a_dark_side(drawing: Path) -> None:
+    text = (ROOT / drawing).read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text)  # noqa: S314 - our own file
+    for element in root.iter():
+        assert element.tag.removeprefix(_SVG) in _DRAWN
+        for name, value in element.attrib.items():
+            assert not name.endswith(("href", "src")) and not name.startswith("on")
+            assert in_styles(value) == []
+    assert in_styles(text) == []
+    assert root.get("role") == "img"
+    described = {element.get("id"): element.text for element in root if element.get("id")}
+    assert all(described[name] for name in (root.get("aria-labelledby") or "nothing").split())
+    assert "@media (prefers-color-scheme: dark)" in text
+    light, dark = re.findall(r"\.page \{ fill: (#\w{6})", text)
+    assert light != dark, "it stands on a ground of its own, whatever the page's is"
 
 
 @pytest.fixture
