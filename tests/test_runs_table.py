@@ -94,8 +94,8 @@ FAILURES = (
     Failure("3 fails always; no dead letter", "raise"),
     Failure("3 cannot be read; no dead letter", spoils={"eventName": "REPLACE"}),
     Failure("3 cannot be read, nor its key; no dead letter", spoils={"dynamodb.Keys": None}),
-    # 2 seconds: nothing starts in the last, and calls are cut off half a second before the end.
-    Failure("3 hangs until the deadline, once", "hang", 1, mapping={"timeout": 2}),
+    # 3 seconds: nothing starts in the last, and calls are cut off half a second before the end.
+    Failure("3 hangs until the deadline, once", "hang", 1, mapping={"timeout": 3}),
     Failure("the process dies in 3, once", "die", 1, mapping={"timeout": 5}),
     Failure("the answer is lost on its way", mapping={"duplicates": 1.0}),
     Failure("3 fails once; no `ReportBatchItemFailures`", "raise", 1, reports=False),
