@@ -306,9 +306,10 @@ def tables() -> dict[FailurePolicy, str]:
 @pytest.fixture(scope="module")
 def _quiet() -> Iterator[None]:
     logger = logging.getLogger("dynaflow")
-    before, logger.level = logger.level, logging.CRITICAL
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # it forgets what it has remembered; an assignment does not
     yield
-    logger.level = before
+    logger.setLevel(before)
 
 
 @pytest.mark.usefixtures("_quiet")
