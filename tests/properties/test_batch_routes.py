@@ -255,9 +255,10 @@ class World:
 @pytest.fixture(autouse=True, scope="module")
 def _quiet() -> Iterator[None]:
     logger = logging.getLogger("dynaflow")
-    before, logger.level = logger.level, logging.CRITICAL
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
     yield
-    logger.level = before
+    logger.setLevel(before)
 
 
 AGAIN = st.sampled_from(["from lowest", "left"])

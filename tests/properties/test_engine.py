@@ -173,9 +173,10 @@ def _cancel_this_task() -> None:
 @pytest.fixture(autouse=True, scope="module")
 def _quiet() -> Iterator[None]:
     logger = logging.getLogger("dynaflow")
-    before, logger.level = logger.level, logging.CRITICAL
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
     yield
-    logger.level = before
+    logger.setLevel(before)
 
 
 @settings(max_examples=300, deadline=None)

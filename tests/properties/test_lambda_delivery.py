@@ -244,9 +244,10 @@ class _Alone:
 @pytest.fixture(autouse=True, scope="module")
 def _quiet() -> Iterator[None]:
     logger = logging.getLogger("dynaflow")
-    before, logger.level = logger.level, logging.CRITICAL
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
     yield
-    logger.level = before
+    logger.setLevel(before)
 
 
 def faults(kinds: Sequence[str], times: Sequence[int]) -> st.SearchStrategy[Fault | None]:
