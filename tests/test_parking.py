@@ -23,11 +23,13 @@ from dynaflow import (
     Record,
     Retry,
     Router,
+    Skip,
+    Status,
 )
 from dynaflow._host import Host
 from dynaflow.codec import decode_event
 from dynaflow.dead_letter import DeadLetterRecord
-from dynaflow.errors import DeadLetterError, InProgress, RegistrationError
+from dynaflow.errors import AlreadyDone, DeadLetterError, InProgress, RegistrationError
 from dynaflow.testing import RecordBuilder
 from tests.support.batches import batch_of, step_of
 
@@ -301,6 +303,21 @@ def test_what_another_delivery_works_on_is_never_parked() -> None:
     app, batch = App(desk.router(sync=True, after_deliveries=1), dead_letter=sink), batch_of("a")
     for _ in range(3):
         assert steps(run(app, batch).not_done) == [0]
+    assert sink.letters == []
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(Skip("not ours"), Status.SKIPPED), (AlreadyDone("before"), Status.REPEATED)],
+)
+def test_what_was_skipped_has_not_failed_and_is_never_parked(
+    kind: type[Sink], sync: bool, threads: int, error: BaseException, status: Status
+) -> None:
+    sink, desk = kind(), Desk({0: error})
+    app = App(desk.router(sync=sync, after_deliveries=1), dead_letter=sink, threads=threads)
+    result = run(app, "a")
+    assert [outcome.status for outcome in result.outcomes] == [status]
     assert sink.letters == []
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from dynaflow._signature import is_async
 from dynaflow.dead_letter import DeadLetter, DeadLetterRecord, Reason
 from dynaflow.engine.lost import close_unawaited
-from dynaflow.errors import DeadLetterError, InProgress, NonRetryable
+from dynaflow.errors import DeadLetterError, InProgress, NonRetryable, Skip
 from dynaflow.observe import logger, observer_name
 from dynaflow.record import Record, Undecodable
 
@@ -49,8 +49,8 @@ class Parking:
             deliveries: how many there have been in which it was called and not done, with this.
             limit: the route's ``after_deliveries``.
         """
-        if isinstance(error, (KeyboardInterrupt, MemoryError, InProgress)):
-            return None
+        if isinstance(error, (KeyboardInterrupt, MemoryError, InProgress, Skip)):
+            return None  # what was skipped has not failed
         if isinstance(record, Undecodable):
             return "undecodable"
         if isinstance(error, NonRetryable):
