@@ -339,6 +339,27 @@ def test_a_plain_function_that_returns_something_to_await_takes_nothing() -> Non
     assert run(App(desk.router(sync=True), dead_letter=sink), "a").failed is not None
 
 
+@pytest.mark.parametrize("kind", [Sink, AsyncSink])
+def test_what_fails_after_the_answer_has_been_given_is_not_parked(kind: type[Sink]) -> None:
+    sink, release, calls = kind(), threading.Event(), list[int]()
+    router = Router()
+
+    @router.on_any(name="late")
+    def late(record: Record) -> None:
+        calls.append(step_of(record))
+        if len(calls) == 1:
+            release.wait(10)
+            raise NonRetryable("too late")
+
+    app, batch = App(router, dead_letter=sink), batch_of("a")
+    cut = Batch(batch.records, batch.source_arn, Deadline.after(0.3))
+    assert run(app, cut).failed is not None
+    release.set()
+    assert run(app, batch).failed is None  # it has waited for the end of the first call
+    assert calls == [0, 0]
+    assert sink.letters == []
+
+
 def test_a_hanging_async_sink_is_cut_at_the_deadline() -> None:
     desk = Desk({0: NonRetryable("no")})
 

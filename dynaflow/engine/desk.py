@@ -158,7 +158,7 @@ class Desk:
         failed: Sequence[Record],
         left: float | None,
     ) -> Verdict:
-        """Return what becomes of a call that failed.
+        """Return what becomes of a call that failed. Of one that comes too late nothing does.
 
         Args:
             running: the call.
@@ -168,8 +168,10 @@ class Desk:
             left: seconds in which another attempt may start; None for any.
         """
         error = running.route.judged(error, context)
+        if self._closed:  # its record comes again: a letter would tell of what may yet succeed
+            return Verdict(error)
         is_lost = any(key in self.lost for key in running.keys)  # a time-out gave up on a thread
-        if not (self._closed or is_lost) and self.gate.may_go_on(failed[0]):
+        if not is_lost and self.gate.may_go_on(failed[0]):
             wait = self.judging.wait(running.route, error, running.attempt, left=left)
             if wait is not None:
                 return Verdict(error, wait)
@@ -198,11 +200,14 @@ class Desk:
         """Put letters into a sync sink, one after the other; return the records that it took.
 
         Behind one that it does not take none is tried: a sink that is down keeps nobody waiting.
+        Nor is any once the desk is closed: the records come again.
         """
         parking, taken = self.judging.parking, list[Record]()
         if parking is None:
             return taken
         for record, letter in letters:
+            if self._closed:
+                break
             try:
                 parking.put_here(letter)
             except BaseException as error:  # its SystemExit must not end the thread
