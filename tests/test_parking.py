@@ -330,6 +330,18 @@ def test_a_parked_record_is_not_parked_again_when_its_stretch_comes_again() -> N
     assert len(sink.letters) == 1
 
 
+def test_a_parked_record_stays_parked_while_earlier_ones_of_its_item_run_again() -> None:
+    sink, desk = Sink(), Desk({0: ConnectionError(), 2: NonRetryable("no")})
+    app, batch = App(desk.router(sync=True), dead_letter=sink, threads=0), batch_of("baab")
+    for _ in range(3):
+        assert steps(run(app, batch).not_done) == [0, 3]
+    desk.failing.clear()
+    assert run(app, batch).failed is None
+    assert len(sink.letters) == 1
+    assert desk.steps.count(2) == 1
+    assert desk.steps.count(1) == 4  # one of several: another process may have run the later one
+
+
 def test_a_plain_function_that_returns_something_to_await_takes_nothing() -> None:
     desk = Desk({0: NonRetryable("no")})
 

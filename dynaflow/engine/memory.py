@@ -27,6 +27,13 @@ _SIZE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
+class _Done:
+    content: int
+    forgotten_at: float
+    is_parked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Failures:
     count: int
     forgotten_at: float
@@ -42,7 +49,8 @@ class Memory:
     What an answer will bring back is remembered for each route that is done with it. Where other
     processes may have run a part of the stretch in between, as in Lambda, only if its lane has no
     other record of the batch: to skip one of several could leave an older one's effect standing
-    last, be it the effect of another route, such as the one for deletes.
+    last, be it the effect of another route, such as the one for deletes. What is in a dead letter
+    is remembered everywhere: it has no effect.
 
     Args:
         exclusive: whether nobody else runs these records while they are remembered.
@@ -63,7 +71,7 @@ class Memory:
         self._clock = clock
         self._lasts = lasts
         self._size = size
-        self._done: OrderedDict[_Key, tuple[int, float]] = OrderedDict()  # until when each lasts
+        self._done: OrderedDict[_Key, _Done] = OrderedDict()
         self._failures: OrderedDict[_Key, _Failures] = OrderedDict()
         self._seeded: dict[tuple[str, str | None], int] = {}
 
@@ -71,17 +79,26 @@ class Memory:
         """True if anything is remembered."""
         return bool(self._done or self._failures or self._seeded)
 
-    def has_done(self, record: Record | Undecodable, route: str | None) -> bool:
-        """Return True if an earlier delivery is known to have done it."""
+    def has_done(
+        self, record: Record | Undecodable, route: str | None, *, parked: bool = False
+    ) -> bool:
+        """Return True if an earlier delivery is known to have done it.
+
+        Args:
+            record: the record.
+            route: the route's name.
+            parked: whether that counts only if it is in a dead letter.
+        """
         key = _key(record, route)
         known = self._done.get(key)
         if known is None:
             return False
-        content, forgotten_at = known
-        if forgotten_at <= self._clock():
+        if known.forgotten_at <= self._clock():
             del self._done[key]
             return False
-        return content == _content(record)  # events made by hand may share their ids
+        if parked and not known.is_parked:
+            return False
+        return known.content == _content(record)  # events made by hand may share their ids
 
     def failures(self, record: Record | Undecodable, route: str | None) -> int:
         """Return in how many deliveries the route was called for the record and not done."""
@@ -145,8 +162,10 @@ class Memory:
         key = _key(outcome.record, outcome.route)
         self._failures.pop(key, None)
         self._seeded.pop((outcome.record.sequence_number, outcome.route), None)
-        if key not in self._done:  # else it would last for ever
-            self._done[key] = (_content(outcome.record), self._clock() + self._lasts)
+        is_parked = outcome.status is Status.PARKED
+        if is_parked or key not in self._done:  # else it would last for ever
+            forgotten_at = self._clock() + self._lasts
+            self._done[key] = _Done(_content(outcome.record), forgotten_at, is_parked)
             if len(self._done) > self._size:
                 self._done.popitem(last=False)
 

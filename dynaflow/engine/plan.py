@@ -125,7 +125,8 @@ def _recall(lane: Lane, plan: Plan) -> None:
     """Leave out what an earlier delivery has done, and park what it never got done in many.
 
     A route is left out for a record only while no earlier one of the lane runs again, on whichever
-    route: the item's last effect has to be that of its last record.
+    route: the item's last effect has to be that of its last record. What was parked has no effect,
+    so that it is left out in any case: there is one letter of it, however often its stretch comes.
     """
     memory, parking = plan.memory, plan.parking
     runs_again = False
@@ -133,7 +134,8 @@ def _recall(lane: Lane, plan: Plan) -> None:
         left: list[Step] = []
         for route in job.matched:
             is_called = isinstance(route, CompiledRoute)
-            if not (is_called and runs_again) and memory.has_done(job.record, route.name):
+            is_behind = is_called and runs_again
+            if memory.has_done(job.record, route.name, parked=is_behind):
                 plan.refused.append(Outcome(job.record, route.name, Status.REPEATED, attempts=0))
                 continue
             limit = route.after_deliveries
