@@ -463,6 +463,23 @@ def test_an_image_that_the_model_refuses_is_parked_and_the_other_changes_are_pas
     assert sink.routes == ["index"]
 
 
+def test_letters_that_the_sink_has_taken_count_though_the_next_one_hangs() -> None:
+    taken: list[DeadLetterRecord] = []
+
+    async def sink(letter: DeadLetterRecord) -> None:
+        if len(taken) == 1:
+            await anyio.sleep(60)
+        taken.append(letter)
+
+    def handle(records: list[Record]) -> None:
+        raise NonRetryable("no index")
+
+    app = App(batch_router(handle, sync=False), dead_letter=sink)
+    result = run(app, batch_of("abc", deadline=Deadline.after(0.5)))
+    assert steps(result.not_done) == [1, 2]
+    assert result.parked_by == ["batch"]
+
+
 # Redrive
 
 

@@ -25,6 +25,7 @@ from dynaflow.engine.lanes import Lanes
 from dynaflow.engine.slots import Slots
 from dynaflow.engine.threads import Threads, drain
 from dynaflow.engine.work import Work
+from dynaflow.record import Record
 
 __all__ = ["Bounds", "Crew", "current_crew"]
 
@@ -132,7 +133,8 @@ class Crew:
         process: Awaitable[object] | None
         if chunk.pending is None:
             for member, error in routes.prepare(chunk):
-                parked = await self._finisher.park(routes.letter_of(chunk, member, error))
+                parked: list[Record] = []
+                await self._finisher.park(routes.letter_of(chunk, member, error), parked)
                 routes.refuse(chunk, member, error, parked=bool(parked))
             call = routes.begin(chunk)
             process = None if call is None else attempt(chunk.route, call)

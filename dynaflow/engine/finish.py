@@ -67,14 +67,20 @@ class Finisher:
         """Park what a call has failed for good, and enter what became of it."""
         await self._settle(desk.judge(running, error, final=True), desk, running)
 
-    async def park(self, letters: tuple[tuple[Record, DeadLetterRecord], ...]) -> list[Record]:
-        """Put letters into the sink, one after the other; return the records that it took.
+    async def park(
+        self, letters: tuple[tuple[Record, DeadLetterRecord], ...], taken: list[Record]
+    ) -> None:
+        """Put letters into the sink, one after the other.
 
         Behind one that it does not take none is tried: a sink that is down keeps nobody waiting.
+
+        Args:
+            letters: with their records.
+            taken: gets the records whose letter the sink took, also if the engine cuts this off.
         """
-        parking, taken = self._work.judging.parking, list[Record]()
+        parking = self._work.judging.parking
         if parking is None:
-            return taken
+            return
         for record, letter in letters:
             try:
                 await self._put(parking, letter)
@@ -84,7 +90,6 @@ class Finisher:
                 parking.report_refusal(letter, error)
                 break
             taken.append(record)
-        return taken
 
     def heed_interrupt(self) -> None:
         """Cut off what runs if a handler's KeyboardInterrupt is to end the batch."""
@@ -115,7 +120,7 @@ class Finisher:
     async def _settle(self, verdict: Verdict, desk: Ends[_T], running: _T) -> None:
         parked: list[Record] = []
         try:
-            parked = await self.park(verdict.letters)
+            await self.park(verdict.letters, parked)
         finally:
             desk.failed(running, verdict.error, parked)
 
