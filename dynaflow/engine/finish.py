@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import anyio
@@ -129,11 +130,19 @@ class Finisher:
             if self._threads.size == 0:
                 parking.put_here(letter)
             else:
-                await in_thread(self._threads, lambda: parking.put_here(letter))
+                await in_thread(
+                    self._threads, lambda: parking.put_here(letter), left=self._lose_sink
+                )
             return
         with anyio.fail_after(_SINK_TIMEOUT):
             taken: Any = parking.sink(letter)
             await taken
+
+    def _lose_sink(self, thread: Future[None]) -> None:
+        """Note that a sink hangs in a thread that nobody waits for any more; it holds no item."""
+        lost = self._work.lost
+        lost.lose()
+        thread.add_done_callback(lambda _: lost.come_back())
 
 
 def attempt(route: Step, call: Call) -> Awaitable[object]:
