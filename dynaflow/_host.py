@@ -115,8 +115,10 @@ class Host:
             return self._app.begin(plan, contain=self._contain)
 
     def _run(self, work: Work) -> None:
-        # A lost call may live on the loop; then only the loop can bring it back.
-        loop_first = work.needs_loop or (bool(work.held) and self._loop.is_usable)
+        # A lost call may live on the loop; then only the loop can bring it back. Which lanes it
+        # holds is not known while they wait for a first one.
+        may_be_held = bool(work.held) or work.waits_for_first
+        loop_first = work.needs_loop or (may_be_held and self._loop.is_usable)
         if not loop_first:
             self._app.run_without_loop(work)
         if loop_first or work.needs_loop:

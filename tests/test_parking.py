@@ -29,7 +29,13 @@ from dynaflow import (
 from dynaflow._host import Host
 from dynaflow.codec import decode_event
 from dynaflow.dead_letter import DeadLetterRecord
-from dynaflow.errors import AlreadyDone, DeadLetterError, InProgress, RegistrationError
+from dynaflow.errors import (
+    AlreadyDone,
+    DeadLetterError,
+    InProgress,
+    RegistrationError,
+    ThreadsExhausted,
+)
 from dynaflow.testing import RecordBuilder
 from tests.support.batches import batch_of, step_of
 
@@ -295,7 +301,7 @@ def test_what_was_cut_off_in_so_many_deliveries_is_parked_before_it_runs_again()
     assert calls == [0, 0, 1]
     (letter,) = sink.letters
     assert letter.reason == "deliveries"
-    assert "came to no end" in letter.error
+    assert "it came to no end" in letter.error
 
 
 def test_what_another_delivery_works_on_is_never_parked() -> None:
@@ -380,6 +386,45 @@ def test_a_hanging_async_sink_is_cut_at_the_deadline() -> None:
 
     app = App(desk.router(sync=False), dead_letter=sink)
     assert run(app, batch_of("a", deadline=Deadline.after(0.5))).failed is not None
+
+
+def test_a_sink_that_hangs_in_its_thread_counts_among_the_lost_ones() -> None:
+    release = threading.Event()
+    desk = Desk({0: NonRetryable("no")})
+
+    def sink(letter: DeadLetterRecord) -> None:
+        release.wait(10)
+
+    app = App(desk.router(sync=False), dead_letter=sink, threads=1)
+    try:
+        assert run(app, batch_of("a", deadline=Deadline.after(0.4))).failed is not None
+        with pytest.raises(ThreadsExhausted):
+            run(app, "b")
+    finally:
+        release.set()
+
+
+def test_an_item_that_waits_for_a_lost_call_gets_it_back_behind_an_unreadable_record() -> None:
+    sink, calls = Sink(), list[int]()
+    router = Router()
+
+    @router.on_any(name="stubborn")
+    async def stubborn(record: Record) -> None:
+        calls.append(step_of(record))
+        if step_of(record) == 0:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.4)
+
+    host = Host(App(router, dead_letter=sink))
+    raws = [ORDERS.insert({"id": "a", "step": step}) for step in range(3)]
+    first = decoded(raws[0])
+    cut = Batch(first.records, first.source_arn, Deadline.after(0.2))
+    assert host.process(cut).failed is not None
+    second = decoded(spoilt(raws[1], keys=False), raws[2])
+    result = host.process(Batch(second.records, second.source_arn, Deadline.after(3)))
+    host.close()
+    assert result.failed is None
+    assert calls == [0, 2]
 
 
 # Batch routes
