@@ -251,7 +251,7 @@ class Work(Desk):
         if not super().close():
             return False
         for lane in self.held:
-            self.enter(Outcome(lane.next_job.record, None, Status.NOT_DONE))
+            self.enter(Outcome(lane.next_job.record, None, Status.NOT_DONE, attempts=0))
         for lane in self.lanes:
             lane.drop_pending()
         if self.batch_routes is not None:
