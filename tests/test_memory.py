@@ -102,6 +102,41 @@ async def test_behind_a_record_that_runs_again_its_item_runs_again() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_was_to_run_again_and_was_cut_off_is_not_skipped_later() -> None:
+    handlers = Handlers()
+    app, batch = App(handlers.router("save"), threads=0), batch_of("xaa")
+    memory = Memory(exclusive=True)
+    handlers.failing = {("save", 0)}
+    await deliver(app, batch, memory)
+    behind = batch.records[2]
+    assert memory.has_done(behind, "save")
+    assert not memory.has_done(behind, "save", parked=True)  # as one before it runs again
+    assert not memory.has_done(behind, "save")
+
+
+@pytest.mark.anyio
+async def test_behind_what_only_a_batch_route_runs_again_other_routes_do_not() -> None:
+    handlers, calls, router = Handlers(), list[list[int]](), Router()
+
+    @router.on_batch(name="index")
+    def index(records: list[Record]) -> None:
+        calls.append([step_of(record) for record in records])
+        if len(calls) == 1:
+            raise ConnectionError
+
+    app, batch, memory = (
+        App(handlers.router("save"), router),
+        batch_of("aa"),
+        Memory(exclusive=True),
+    )
+    await deliver(app, batch, memory)
+    assert handlers.taken() == [("save", 0), ("save", 1)]
+    assert (await deliver(app, batch, memory)).failed is None
+    assert handlers.taken() == []
+    assert calls == [[0, 1], [0, 1]]
+
+
+@pytest.mark.anyio
 async def test_what_a_batch_route_has_done_is_not_in_its_next_call() -> None:
     calls: list[list[int]] = []
     router = Router()

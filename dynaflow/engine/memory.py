@@ -87,7 +87,8 @@ class Memory:
         Args:
             record: the record.
             route: the route's name.
-            parked: whether that counts only if it is in a dead letter.
+            parked: whether that counts only if it is in a dead letter, because an earlier record
+                runs again. It is forgotten otherwise: later deliveries must not go by it, either.
         """
         key = _key(record, route)
         known = self._done.get(key)
@@ -97,6 +98,7 @@ class Memory:
             del self._done[key]
             return False
         if parked and not known.is_parked:
+            del self._done[key]
             return False
         return known.content == _content(record)  # events made by hand may share their ids
 

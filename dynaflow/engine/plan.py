@@ -125,16 +125,19 @@ def _recall(lane: Lane, plan: Plan) -> None:
     """Leave out what an earlier delivery has done, and park what it never got done in many.
 
     A route is left out for a record only while no earlier one of the lane runs again, on whichever
-    route: the item's last effect has to be that of its last record. What was parked has no effect,
-    so that it is left out in any case: there is one letter of it, however often its stretch comes.
+    route: the item's last effect has to be that of its last record. Where only batch routes run
+    again, only those do so behind them: they come after the others anyway. What was parked has no
+    effect, so that it is left out in any case: there is one letter of it, however often its stretch
+    comes.
     """
     memory, parking = plan.memory, plan.parking
-    runs_again = False
+    own_again = batch_again = False
     for job in lane.jobs:
         left: list[Step] = []
         for route in job.matched:
             is_called = isinstance(route, CompiledRoute)
-            is_behind = is_called and runs_again
+            is_behind = own_again or (batch_again and route.batching is not None)
+            is_behind = is_behind and is_called
             if memory.has_done(job.record, route.name, parked=is_behind):
                 plan.refused.append(Outcome(job.record, route.name, Status.REPEATED, attempts=0))
                 continue
@@ -151,7 +154,9 @@ def _recall(lane: Lane, plan: Plan) -> None:
             else:
                 left.append(route)
         job.leave(left)
-        runs_again = runs_again or any(isinstance(route, CompiledRoute) for route in left)
+        called = [route for route in left if isinstance(route, CompiledRoute)]
+        own_again = own_again or any(route.batching is None for route in called)
+        batch_again = batch_again or any(route.batching is not None for route in called)
 
 
 def _never_done(route: str, deliveries: int) -> DynaflowError:
