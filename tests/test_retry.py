@@ -203,6 +203,16 @@ def test_a_thread_that_waits_is_free_when_the_deadline_has_come() -> None:
     host.close()
 
 
+@SYNC
+@pytest.mark.anyio
+async def test_what_may_not_start_any_more_after_a_wait_is_not_tried_again(sync: bool) -> None:
+    flaky, answers = Flaky(OSError()), [True, True]  # before the record, and before the wait
+    app = App(flaky.routed(sync=sync, retry=Retry(wait_initial=0)))
+    result = await app.process(batch_of("a"), may_start=lambda: bool(answers) and answers.pop())
+    assert result.failed is not None
+    assert flaky.attempts == [(0, 1)]
+
+
 @pytest.mark.anyio
 async def test_a_time_out_ends_an_attempt_and_is_tried_again() -> None:
     router, attempts = Router(), list[int]()
