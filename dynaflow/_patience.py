@@ -24,6 +24,8 @@ _SHORTEST, _LONGEST = 0.1, 1.0  # seconds between two looks at a mark that is he
 class Patience:
     """How long a call waits for marks that others hold, and how often it looks.
 
+    It is made where the call begins: in a task, whose own end counts, too, such as a time-out's.
+
     Args:
         deadline: the call's.
         clock: returns seconds since the epoch.
@@ -41,6 +43,8 @@ class Patience:
         self._chance = chance
         self._deadline = deadline
         self._reserve = 0.0 if deadline is None else 2 * margin_of(deadline.remaining())
+        left = _until_cancelled()
+        self._task_reserve = 0.0 if left == math.inf else margin_of(left)
         self._pause = _SHORTEST
         self._ends_at: float | None = None
 
@@ -53,22 +57,31 @@ class Patience:
         import anyio
 
         expires_at = max(mark.expires_at for mark in held)
-        now = self._clock()
         if self._ends_at is None:
             self._ends_at = expires_at
-        if not waits():
-            return False
-        if self._deadline is None:
-            left = math.inf if now <= self._ends_at + SKEW else 0.0
-        else:
-            left = self._deadline.remaining() - self._reserve
-        if left <= 0:
+        left = self._left()
+        if left <= 0 or not waits():
             return False
         pause = self._pause * (1 - 0.5 * self._chance())
         self._pause = min(2 * self._pause, _LONGEST)
-        until_expired = max(0.0, expires_at - now) + 0.01  # a mark counts up to its last moment
+        until_expired = max(0.0, expires_at - self._clock()) + 0.01  # it counts up to its end
         await anyio.sleep(min(pause, until_expired, left))
         return True
+
+    def _left(self) -> float:
+        """Return for how many seconds there is time."""
+        left = _until_cancelled() - self._task_reserve
+        if self._deadline is not None:
+            return min(left, self._deadline.remaining() - self._reserve)
+        is_over = self._ends_at is not None and self._clock() > self._ends_at + SKEW
+        return 0.0 if is_over else left
+
+
+def _until_cancelled() -> float:
+    """Return the seconds until the current task is cancelled, infinite if nothing is to do so."""
+    import anyio
+
+    return anyio.current_effective_deadline() - anyio.current_time()
 
 
 async def each(function: Callable[[str], Awaitable[_T]], keys: Iterable[str]) -> dict[str, _T]:

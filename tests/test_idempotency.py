@@ -346,6 +346,19 @@ async def test_it_waits_no_longer_than_to_twice_the_margin(seconds: float, until
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("seconds", [60.0, None])
+async def test_it_waits_no_longer_than_to_the_margin_before_a_time_out(
+    seconds: float | None,
+) -> None:
+    (record,), store = records_of("a"), MemoryMarks()
+    await store.begin(key_of(record), "another", now=now(), until=now() + 50)
+    deadline = None if seconds is None else deadline_in(seconds)
+    with anyio.fail_after(5), pytest.raises(InProgress):
+        await idempotent(store)(call_of(record, deadline=deadline), Handler())
+    assert anyio.current_time() == pytest.approx(4.5, abs=0.02)
+
+
+@pytest.mark.anyio
 async def test_without_a_deadline_it_waits_up_to_the_end_that_the_mark_had_at_first() -> None:
     (record,), store, handler = records_of("a"), MemoryMarks(), Handler(seconds=500)
     layer = idempotent(store)

@@ -33,6 +33,7 @@ from dynaflow import (
     Status,
 )
 from dynaflow._mark_keys import MarkKeys
+from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.errors import InProgress, StoreError
 from dynaflow.retry import without_waits
 from dynaflow.stores import DynamoDBMarks, MemoryMarks, SqliteMarks
@@ -177,6 +178,30 @@ def test_what_another_process_works_on_is_not_done_here() -> None:
         assert anyio.current_time() == pytest.approx(24), "once, to twice the margin"
 
     run_virtual(main)
+
+
+def test_a_record_that_another_process_works_on_does_not_run_into_the_routes_time_out() -> None:
+    store, letters = MemoryMarks(), list[DeadLetterRecord]()
+    layer = Idempotent(store, clock=virtual_now)
+    router = Router(middleware=[layer], timeout=5, retry=Retry(attempts=2))
+
+    @router.on_insert(name="ship")
+    async def ship() -> None: ...
+
+    app = App(router, dead_letter=letters.append, after_deliveries=1)
+
+    async def main() -> None:
+        batch = virtual_batch("a", seconds=60)
+        (record,) = batch.records
+        assert isinstance(record, Record)
+        key, now = MarkKeys(None, "").of(record, "ship"), virtual_now()
+        await store.begin(key, "another", now=now, until=now + 60)
+        (outcome,) = (await app.process(batch)).outcomes
+        assert outcome.status is Status.NOT_DONE
+        assert isinstance(outcome.error, InProgress)
+
+    run_virtual(main)
+    assert letters == [], "what another process may be about to do"
 
 
 def test_each_attempt_has_a_mark_of_its_own() -> None:
