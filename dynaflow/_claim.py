@@ -188,6 +188,7 @@ class Claim:
     def _done_despite(self, error: BaseException) -> list[str]:
         """Return the keys of what is done although the call has raised."""
         done: set[int] = set()
+        error = self._call.meaning_of(error)
         if isinstance(error, Skip):
             records = getattr(error, "records", ()) or self._call.records
             done = set(map(id, records))

@@ -25,11 +25,15 @@ class Call:
         lanes: each record's, in the same order; calls that share one run one after the other, in
             stream order.
         lost: the lanes on which something still works that was cut off.
+        judged: returns what the route's routers make of an exception; None if they are not asked.
     """
 
     context: HandlerContext
     lanes: tuple[Hashable, ...] = field(default=(), repr=False)  # they hold the items' keys
     lost: Container[Hashable] = field(default=(), repr=False, compare=False)
+    judged: Callable[[BaseException, HandlerContext], BaseException] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def record(self) -> Record:
@@ -45,6 +49,10 @@ class Call:
     def still_runs(self) -> bool:
         """True if a worker thread still works on an item of this call that was cut off."""
         return any(lane in self.lost for lane in self.lanes)
+
+    def meaning_of(self, error: BaseException) -> BaseException:
+        """Return what an exception of this call counts as: what ``on_error`` made of it."""
+        return error if self.judged is None else self.judged(error, self.context)
 
 
 Process: TypeAlias = Callable[[Call], Awaitable[None]]

@@ -25,11 +25,13 @@ from dynaflow import (
     Change,
     Deadline,
     F,
+    HandlerContext,
     Idempotent,
     PartialFailure,
     Record,
     Retry,
     Router,
+    Skip,
     Status,
 )
 from dynaflow._mark_keys import MarkKeys
@@ -78,6 +80,25 @@ def test_it_stands_around_an_app_a_router_and_a_route() -> None:
         for number in range(3):
             assert stream.insert({"id": str(number), "order": 7}).failed is None
     assert Counter(calls) == {"ship": 1, "bill": 3}
+
+
+def test_what_on_error_makes_a_skip_of_is_handled_once() -> None:
+    router, calls = Router(middleware=[Idempotent(MemoryMarks())]), list[str]()
+
+    @router.on_error(KeyError)
+    def nothing_to_do(error: KeyError, context: HandlerContext) -> Skip:
+        return Skip(f"{context.route} has nothing to do")
+
+    @router.on_insert(name="ship")
+    async def ship() -> None:
+        calls.append("ship")
+        raise KeyError
+
+    with TestClient(router) as stream:
+        record = stream.records.insert({"id": "1"})
+        assert stream.send(record).skipped_by == ["ship"]
+        assert stream.send(record).repeated_by == ["ship"]
+    assert calls == ["ship"]
 
 
 def test_a_failed_record_is_handled_when_it_comes_again() -> None:

@@ -153,7 +153,7 @@ class BatchRoutes:
             many=Many(records, changes, chunk.given),
         )
         lanes = tuple(member.lane.key for member in chunk.members)
-        return Call(context, lanes, self.desk.lost)
+        return Call(context, lanes, self.desk.lost, chunk.route.judged)
 
     def resume(self, chunk: Chunk) -> Awaitable[object] | None:
         """Return what a call that a thread has handed over awaits; None if it is too late."""

@@ -183,7 +183,7 @@ class Work(Desk):
             deadline=self.batch.deadline,
             lambda_context=self.batch.invocation,
         )
-        return Call(context, lane.keys, self.lost)
+        return Call(context, lane.keys, self.lost, job.route.judged)
 
     def succeeded(self, lane: Lane) -> bool:
         """Enter that the route whose turn it was is done; return False if it is too late."""
