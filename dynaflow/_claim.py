@@ -12,18 +12,17 @@ from dataclasses import dataclass, field
 
 from dynaflow._marks import IdempotencyStore, Mark
 from dynaflow._patience import SKEW, Patience, each
-from dynaflow.change import PartialFailure, positions_named
+from dynaflow.change import PartialFailure, done_but_for
 from dynaflow.errors import AlreadyDone, InProgress, Skip, StoreError
 from dynaflow.middleware import Call, Process
 from dynaflow.observe import logger
 from dynaflow.record import Record
-from dynaflow.retry import waits
 
 __all__ = ["Claim", "Terms"]
 
 _CLEAN_UP = 5.0  # seconds for a release, at most
 _SHARE = 0.4  # of the time left at a cancellation; after half of it the engine gives up on a call
-_TRIES, _PAUSE = 3, 0.1  # to enter that something is done, and seconds in between
+_TRIES = 3  # of each change, once the mark is taken
 _REMEMBERED = 10_000
 
 
@@ -37,7 +36,7 @@ class Terms:
         in_progress_for: seconds for which one in progress counts where there is no deadline.
         clock: returns seconds since the epoch.
         chance: returns a random number from 0 to below 1.
-        unwritten: tokens by the keys of what is done although the store did not take it.
+        unwritten: the marks, by their keys, of what is done and the store has not taken yet.
     """
 
     store: IdempotencyStore
@@ -45,7 +44,18 @@ class Terms:
     in_progress_for: float
     clock: Callable[[], float]
     chance: Callable[[], float]
-    unwritten: dict[str, str] = field(default_factory=dict)
+    unwritten: dict[str, Mark] = field(default_factory=dict)
+
+    def keep(self, key: str, mark: Mark) -> None:
+        """Remember that a key is done; the earliest of very many are forgotten."""
+        self.unwritten[key] = mark
+        while len(self.unwritten) > _REMEMBERED:
+            self.unwritten.pop(next(iter(self.unwritten)), None)
+
+    def forget(self, key: str, mark: Mark) -> None:
+        """Leave it to the store, unless the key has been done once more."""
+        if self.unwritten.get(key) is mark:
+            del self.unwritten[key]
 
 
 class Claim:
@@ -67,6 +77,7 @@ class Claim:
         self._token = token
         self._route = call.context.route
         self._runs = False
+        self._done: dict[str, Mark] = {}  # what is to be completed
         self._asked_for: set[str] = set()  # and so perhaps taken, if there was no answer
         deadline = call.context.deadline
         self._deadline = None if deadline is None or deadline.at == math.inf else deadline
@@ -133,12 +144,8 @@ class Claim:
     async def _begin(self, key: str) -> Mark | None:
         terms = self._terms
         earlier = terms.unwritten.get(key)
-        if earlier is not None:
-            until = terms.clock() + terms.expires_after
-            was_ours = await terms.store.complete(key, earlier, until=until)
-            terms.unwritten.pop(key, None)
-            if was_ours:
-                return Mark(earlier, is_completed=True, expires_at=until)
+        if earlier is not None and await self._was_done(key, earlier):
+            return earlier
         now = terms.clock()
         until = now + terms.in_progress_for
         if self._deadline is not None:
@@ -148,6 +155,14 @@ class Claim:
         if mark is not None:
             self._asked_for.discard(key)
         return mark
+
+    async def _was_done(self, key: str, earlier: Mark) -> bool:
+        """Write at last that this process has done a key; return False if that does not count."""
+        terms, counts = self._terms, earlier.expires_at >= self._terms.clock()
+        if counts:
+            counts = await terms.store.complete(key, earlier.token, until=earlier.expires_at)
+        terms.forget(key, earlier)
+        return counts
 
     async def _call_and_renew(self, call_next: Process) -> None:
         import anyio
@@ -173,7 +188,7 @@ class Claim:
         while kept:
             await anyio.sleep(self._terms.in_progress_for / 3)
             try:
-                renewed = await each(self._renew, kept)
+                renewed = await each(self._renew, kept, tries=_TRIES)
             except Exception as error:
                 self._warn_of("renewed", error)
                 continue
@@ -193,7 +208,9 @@ class Claim:
             records = getattr(error, "records", ()) or self._call.records
             done = set(map(id, records))
         elif isinstance(error, PartialFailure):
-            done = {id(record) for record in _done_but_for(error, self._call)}
+            call, many = self._call, self._call.context.many
+            given = () if many is None else many.given
+            done = set(map(id, done_but_for(error, call.records, call.lanes, given)))
         keys = self._records.items()
         return [key for key, of_key in keys if all(id(record) in done for record in of_key)]
 
@@ -205,48 +222,44 @@ class Claim:
         """
         import anyio
 
-        done, left = tuple(done), tuple(left)
-        unwritten = self._terms.unwritten
-        unwritten.update(dict.fromkeys(done, self._token))
-        while len(unwritten) > _REMEMBERED:
-            del unwritten[next(iter(unwritten))]
+        left = tuple(left)
+        until = self._terms.clock() + self._terms.expires_after
+        for key in done:
+            self._done[key] = Mark(self._token, is_completed=True, expires_at=until)
+            self._terms.keep(key, self._done[key])
         try:
-            await self._release_all(left)
-            await self._complete_all(done)
+            try:
+                await self._complete_all()
+            finally:
+                await self._release_all(left)
         except anyio.get_cancelled_exc_class():
             # From here on it counts: the engine waits for half of what is left to the deadline.
             with anyio.move_on_after(self._time_for_clean_up(), shield=True):
-                await self._release_all(left)
                 try:
-                    await self._complete_all(done)
+                    await self._complete_all()
                 except StoreError as error:
                     self._warn_of("completed", error)
+                await self._release_all(left)
             raise
 
-    async def _complete_all(self, keys: Sequence[str]) -> None:
-        import anyio
-
-        for left in reversed(range(_TRIES)):
-            try:
-                await each(self._complete, keys)
-            except StoreError as error:
-                if not left:
-                    raise StoreError(
-                        f"{self._route} has done its work for {self._call.record!r}, but the mark "
-                        f"that says so was not written: {error}. The record comes again, and may "
-                        "be handled again once the mark in progress has expired"
-                    ) from error
-                await anyio.sleep(_PAUSE if waits() else 0)
-            else:
-                return
-
-    async def _complete(self, key: str) -> None:
-        if self._terms.unwritten.get(key) != self._token:
-            return  # written at an earlier try
-        until = self._terms.clock() + self._terms.expires_after
-        if not await self._terms.store.complete(key, self._token, until=until):
+    async def _complete_all(self) -> None:
+        try:
+            completed = await each(self._complete, self._done, tries=_TRIES)
+        except StoreError as error:
+            raise StoreError(
+                f"{self._route} has done its work for {self._call.record!r}, but the mark that "
+                f"says so was not written: {error}. The record comes again, and may be handled "
+                "again once the mark in progress has expired"
+            ) from error
+        if not all(completed.values()):
             self._warn_of_zombie()
-        self._terms.unwritten.pop(key, None)
+
+    async def _complete(self, key: str) -> bool:
+        mark = self._done[key]
+        is_ours = await self._terms.store.complete(key, mark.token, until=mark.expires_at)
+        self._terms.forget(key, mark)
+        del self._done[key]
+        return is_ours
 
     async def _release_all(self, keys: Sequence[str]) -> None:
         """Release marks; those that cannot be stay until they expire."""
@@ -254,7 +267,7 @@ class Claim:
 
         try:
             with anyio.move_on_after(self._time_for_clean_up()) as in_time:
-                released = await each(self._release, keys)
+                released = await each(self._release, keys, tries=_TRIES)
                 if not all(released.values()):
                     self._warn_of_zombie()
             if in_time.cancelled_caught:
@@ -283,18 +296,3 @@ class Claim:
             "have done their work",
             self._route,
         )
-
-
-def _done_but_for(error: PartialFailure, call: Call) -> list[Record]:
-    """Return the records that are done: neither named, nor behind a named one of their lane."""
-    many = call.context.many
-    named = positions_named(error, call.records, () if many is None else many.given)
-    if not named or len(call.lanes) != len(call.records):
-        return []
-    broken, done = set(), []
-    for at, (record, lane) in enumerate(zip(call.records, call.lanes, strict=True)):
-        if at in named:
-            broken.add(lane)
-        elif lane not in broken:
-            done.append(record)
-    return done

@@ -1,13 +1,15 @@
-"""How long a call waits for marks that others hold, and how many it deals with at a time."""
+"""How long a call waits for marks that others hold, and how it asks a store about many of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 from dynaflow._marks import Mark
 from dynaflow.batch import Deadline, margin_of
+from dynaflow.errors import StoreError
 from dynaflow.retry import waits
 
 __all__ = ["SKEW", "Patience", "each"]
@@ -18,6 +20,7 @@ SKEW = 1.0
 """Seconds that a mark is given beyond its time, for clocks that do not agree."""
 
 _AT_A_TIME = 16  # marks of one call
+_BEFORE_NEXT_TRY = 0.1  # seconds
 _SHORTEST, _LONGEST = 0.1, 1.0  # seconds between two looks at a mark that is held
 
 
@@ -84,11 +87,19 @@ def _until_cancelled() -> float:
     return anyio.current_effective_deadline() - anyio.current_time()
 
 
-async def each(function: Callable[[str], Awaitable[_T]], keys: Iterable[str]) -> dict[str, _T]:
-    """Call a function with each key, several at a time; raise the first of its errors."""
+async def each(
+    function: Callable[[str], Awaitable[_T]], keys: Iterable[str], *, tries: int = 1
+) -> dict[str, _T]:
+    """Call a function with each key, several at a time; raise the first error at the end.
+
+    Args:
+        function: asks the store.
+        keys: what about.
+        tries: how often it is called with a key for which the store fails.
+    """
     keys = tuple(keys)
     if len(keys) < 2:
-        return {key: await function(key) for key in keys}
+        return {key: await _tried(function, key, tries) for key in keys}
     import anyio
 
     waiting = iter(keys)
@@ -98,11 +109,10 @@ async def each(function: Callable[[str], Awaitable[_T]], keys: Iterable[str]) ->
     async def work() -> None:
         for key in waiting:
             try:
-                results[key] = await function(key)
+                results[key] = await _tried(function, key, tries)
             except Exception as error:
                 errors.append(error)
-            if errors:
-                return
+                return  # and the others go on: a store that is away is soon asked for nothing
 
     async with anyio.create_task_group() as tasks:
         for _ in range(min(_AT_A_TIME, len(keys))):
@@ -110,3 +120,13 @@ async def each(function: Callable[[str], Awaitable[_T]], keys: Iterable[str]) ->
     if errors:
         raise errors[0]
     return results
+
+
+async def _tried(function: Callable[[str], Awaitable[_T]], key: str, tries: int) -> _T:
+    import anyio
+
+    for _ in range(tries - 1):
+        with suppress(StoreError):
+            return await function(key)
+        await anyio.sleep(_BEFORE_NEXT_TRY if waits() else 0)
+    return await function(key)

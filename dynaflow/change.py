@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from dynaflow._paths import refuse_if_left_out
 from dynaflow.errors import DynaflowError
 from dynaflow.record import EventName, Image, Record
 
-__all__ = ["Change", "PartialFailure", "positions_named"]
+__all__ = ["Change", "PartialFailure", "done_but_for", "positions_named"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -113,6 +113,32 @@ def positions_named(
         else:
             return frozenset()
     return frozenset(named)
+
+
+def done_but_for(
+    error: PartialFailure,
+    records: Sequence[Record],
+    lanes: Sequence[Hashable],
+    given: Sequence[Sequence[Any]],
+) -> list[Record]:
+    """Return the records of a call that are done: neither named, nor behind one of their lane.
+
+    Args:
+        error: what the handler raised.
+        records: those of the call.
+        lanes: each record's.
+        given: holds the list that the handler was called with last.
+    """
+    named = positions_named(error, records, given)
+    if not named or len(lanes) != len(records):
+        return []
+    broken, done = set(), []
+    for at, (record, lane) in enumerate(zip(records, lanes, strict=True)):
+        if at in named:
+            broken.add(lane)
+        elif lane not in broken:
+            done.append(record)
+    return done
 
 
 def _is_as_it_was(given: Sequence[Any], records: Sequence[Record]) -> bool:

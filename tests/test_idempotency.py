@@ -155,6 +155,24 @@ class Unreachable(MemoryMarks):
         raise StoreError("nobody answers")
 
 
+class Picky(MemoryMarks):
+    """A store that completes and releases all marks but those whose keys are ``refused``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[str] = set()
+
+    async def complete(self, key: str, token: str, *, until: float) -> bool:
+        if key in self.refused:
+            raise StoreError("not this one")
+        return await super().complete(key, token, until=until)
+
+    async def release(self, key: str, token: str) -> bool:
+        if key in self.refused:
+            raise StoreError("not this one")
+        return await super().release(key, token)
+
+
 class Slow(MemoryMarks):
     """A store of which some methods take so many seconds, before they do anything."""
 
@@ -412,7 +430,7 @@ async def test_with_a_deadline_a_mark_lives_until_then_and_a_moment_longer() -> 
 
 @pytest.mark.anyio
 async def test_without_a_deadline_a_mark_is_renewed_while_the_call_runs() -> None:
-    (record,), store, handler = records_of("a"), Unreachable(renew=1), Handler(seconds=200)
+    (record,), store, handler = records_of("a"), Unreachable(renew=3), Handler(seconds=200)
     ends: list[float] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(idempotent(store, in_progress_for=30), call_of(record), handler)
@@ -421,7 +439,7 @@ async def test_without_a_deadline_a_mark_is_renewed_while_the_call_runs() -> Non
             mark = await mark_of(store, record)
             assert mark is not None, "it has been taken by the test"
             ends.append(mark.expires_at - BASE)
-    assert ends[:3] == pytest.approx([30, 50, 60]), "the store did not take the first renewal"
+    assert ends[:3] == pytest.approx([30, 50.2, 60.2]), "the store did not take the first renewal"
     assert await state_of(store, record) == "d"
 
 
@@ -584,8 +602,65 @@ async def test_what_is_done_without_a_mark_fails_and_is_not_called_again_by_this
 
 
 @pytest.mark.anyio
+async def test_what_is_done_without_a_mark_counts_no_longer_than_its_mark_would() -> None:
+    (record,), store, handler = records_of("a"), Unreachable(complete=3), Handler()
+    layer = idempotent(store, key=F.new.id, expires_after=3600, in_progress_for=60)
+    with pytest.raises(StoreError):
+        await layer(call_of(record), handler)
+    await anyio.sleep(3601)
+    await layer(call_of(record), handler)
+    assert handler.calls == 2
+
+
+@pytest.mark.anyio
+async def test_what_is_written_late_counts_from_when_it_was_done() -> None:
+    (record,), store, handler = records_of("a"), Unreachable(complete=3), Handler()
+    layer = idempotent(store, expires_after=3600)
+    with pytest.raises(StoreError):
+        await layer(call_of(record), handler)
+    await anyio.sleep(3500)
+    with pytest.raises(AlreadyDone):
+        await layer(call_of(record), handler)
+    await anyio.sleep(101)
+    await layer(call_of(record), handler)
+    assert handler.calls == 2
+
+
+@pytest.mark.anyio
+async def test_a_release_is_tried_again() -> None:
+    (record,), store = records_of("a"), Unreachable(release=2)
+    with pytest.raises(ConnectionError):
+        await idempotent(store)(call_of(record), Handler(errors=[ConnectionError()]))
+    assert await state_of(store, record) == "-"
+
+
+@pytest.mark.anyio
+async def test_a_renewal_is_tried_again_at_once() -> None:
+    (record,), store = records_of("a"), Unreachable(renew=2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(idempotent(store), call_of(record), Handler(100))
+        await anyio.sleep(21)
+        mark = await mark_of(store, record)
+    assert mark is not None
+    assert mark.expires_at == pytest.approx(BASE + 80, abs=0.5)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("error", "state"), [(None, "d"), (ConnectionError(), "-")])
+async def test_what_the_store_fails_to_do_for_some_marks_it_is_asked_for_all_others(
+    error: Exception | None, state: str
+) -> None:
+    records, store = records_of(map(str, range(60))), Picky()
+    store.refused = {key_of(records[7]), key_of(records[8])}
+    with pytest.raises(StoreError if error is None else ConnectionError):
+        await idempotent(store)(call_of(*records), Handler(errors=[error]))
+    store.refused.clear()
+    assert await state_of(store, *records) == 7 * state + "pp" + 51 * state
+
+
+@pytest.mark.anyio
 async def test_a_release_that_fails_hides_no_failure(caplog: pytest.LogCaptureFixture) -> None:
-    (record,), store = records_of("a"), Unreachable(release=1)
+    (record,), store = records_of("a"), Unreachable(release=3)
     with pytest.raises(ConnectionError):
         await idempotent(store)(call_of(record), Handler(errors=[ConnectionError()]))
     assert await state_of(store, record) == "p"
@@ -692,6 +767,16 @@ async def test_of_a_partial_failure_those_are_done_that_are_not_behind_a_failed_
         await idempotent(store)(call_of(*records), Handler(errors=[error]))
     assert raised.value is error
     assert await state_of(store, *records) == left
+
+
+@pytest.mark.anyio
+async def test_what_is_done_is_entered_before_what_is_not_is_released() -> None:
+    records, store = records_of("ab"), Slow(release=10)
+    handler = Handler(errors=[PartialFailure([records[1]])])
+    with anyio.move_on_after(1):
+        await idempotent(store)(call_of(*records, deadline=deadline_in(30)), handler)
+    store.seconds.clear()
+    assert await state_of(store, *records) == "dp"
 
 
 @pytest.mark.anyio
