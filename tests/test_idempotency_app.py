@@ -10,6 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -562,6 +564,31 @@ def test_a_file_of_checkpoints_is_none_of_marks(tmp_path: Path) -> None:
                 await marks.begin("key", "a", now=BASE, until=BASE + 60)
 
     anyio.run(main)
+
+
+def test_loops_of_several_threads_share_a_file(tmp_path: Path) -> None:
+    store, taken = SqliteMarks(tmp_path / "marks.db"), list[str]()
+    ready = threading.Barrier(3, timeout=10)
+
+    async def take(token: str, key: str) -> None:
+        with anyio.fail_after(10):
+            if await store.begin(key, token, now=BASE, until=BASE + 60) is None:
+                taken.append(key)
+
+    async def take_all(token: str) -> None:
+        ready.wait()
+        async with anyio.create_task_group() as tasks:
+            for number in range(50):
+                tasks.start_soon(take, token, f"key-{number}")
+
+    with ThreadPoolExecutor() as threads:
+        runs = [
+            threads.submit(partial(anyio.run, take_all, token, backend=backend))
+            for token, backend in (("one", "asyncio"), ("another", "asyncio"), ("third", "trio"))
+        ]
+    assert [run.result() for run in runs] == [None, None, None]
+    assert sorted(taken) == sorted(f"key-{number}" for number in range(50))
+    anyio.run(store.aclose)
 
 
 @pytest.mark.parametrize("store", ["memory", "sqlite"])

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import RunVar
 
 from dynaflow.errors import StoreError, StoreRefused
 
@@ -56,7 +57,7 @@ class Kind:
 
 
 class SqliteFile:
-    """A file of one kind, which several processes may share.
+    """A file of one kind, which several processes may share, and several event loops.
 
     It is made when it is first used. Every write is on the disk when it returns
     (``synchronous=FULL``). SQLite runs in a worker thread, one call at a time.
@@ -74,7 +75,7 @@ class SqliteFile:
         self._path = Path(path)
         self._kind = kind
         self._busy_timeout = busy_timeout
-        self._one_at_a_time = anyio.CapacityLimiter(1)
+        self._of_loop = RunVar[anyio.CapacityLimiter]("one_at_a_time")
         self._in_use = threading.Lock()  # by a call that nobody waits for any more, too
 
     async def run(
@@ -104,7 +105,7 @@ class SqliteFile:
         try:
             # Not abandoned by default: the caller would not know whether a write has been made.
             return await anyio.to_thread.run_sync(
-                run, limiter=self._one_at_a_time, abandon_on_cancel=leave_if_cancelled
+                run, limiter=self._one_at_a_time(), abandon_on_cancel=leave_if_cancelled
             )
         except anyio.get_cancelled_exc_class():
             left.set()
@@ -120,7 +121,7 @@ class SqliteFile:
                     self.connection = None
 
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(close, limiter=self._one_at_a_time)
+            await anyio.to_thread.run_sync(close, limiter=self._one_at_a_time())
 
     def damaged(self) -> StoreRefused:
         """Return the error for a file whose content cannot be right."""
@@ -128,6 +129,17 @@ class SqliteFile:
             "is damaged",
             f"Restore it from a copy; or remove it, which {self._kind.if_removed}",
         )
+
+    def _one_at_a_time(self) -> anyio.CapacityLimiter:
+        """Return what lets calls of this event loop wait for each other, each loop having its own.
+
+        Those of other loops wait in their threads.
+        """
+        limiter = self._of_loop.get(None)
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(1)
+            self._of_loop.set(limiter)
+        return limiter
 
     def _open(self) -> sqlite3.Connection:
         if self.connection is None:

@@ -34,7 +34,7 @@ _SWEEP_EVERY = 50  # marks that are taken
 
 
 class SqliteMarks:
-    """A store of marks in one SQLite file. Several processes may share the file.
+    """A store of marks in one SQLite file. Several processes may share it, and several loops.
 
     The file is created when it is first used. Every change is on the disk when it returns
     (``synchronous=FULL``). SQLite runs in a worker thread, one call at a time. Expired marks are
