@@ -76,14 +76,16 @@ class MarkKeys:
         self, key: PathRef | Callable[[Record], Any], record: Record, route: str
     ) -> Canonical:
         value = _at(key, record) if isinstance(key, PathRef) else _returned_by(key, record, route)
-        if value is None or _is_empty(value):
-            shown = repr(key) if isinstance(key, PathRef) else name_of(key)
-            raise NonRetryable(
-                f"Idempotent(key={shown}) of {route} finds nothing, or an empty part, in "
-                f"{record!r}: it would be the same for all such records, and only the first "
-                "would be handled. Let a filter keep them from the route, or choose another key"
-            )
-        return value
+        if value is not None and value[0] != "BOOL" and not _is_empty(value):
+            return value
+        shown = repr(key) if isinstance(key, PathRef) else name_of(key)
+        is_bool = value is not None and value[0] == "BOOL"
+        what = "is only true or false for" if is_bool else "finds nothing, or an empty part, in"
+        raise NonRetryable(
+            f"Idempotent(key={shown}) of {route} {what} {record!r}: it would be the same for all "
+            "such records, and only the first would be handled. Let a filter keep them from the "
+            "route, or choose another key"
+        )
 
 
 def _checked(key: Key | None) -> PathRef | Callable[[Record], Any] | None:

@@ -51,7 +51,7 @@ def test_values_that_dynamodb_calls_equal_are_one_key(one: object, other: object
 
 
 DIFFERENT = [
-    *("1", 1, True, b"1", 10, -1, Decimal("0.1"), 0, False, ("1",), (1,), {"1": 1}),
+    *("1", 1, (True,), b"1", 10, -1, Decimal("0.1"), 0, (False,), ("1",), (1,), {"1": 1}),
     *(("a", "b"), ("ab",), ("a,b",), {"a", "b"}, ("b", "a"), "a", "A", b"a", "61", {b"a"}),
     *(10**37, 10**37 + 1, Decimal("1E-130"), [["a"], "b"], [["a", "b"]], "\ud800", "e", "1e0"),
 ]
@@ -76,6 +76,13 @@ def test_a_path_and_a_function_that_read_the_same_have_one_key() -> None:
 def test_nothing_is_no_key(value: object) -> None:
     with pytest.raises(NonRetryable, match="finds nothing, or an empty part, in <Record INSERT"):
         key_of(value)
+
+
+def test_what_is_only_true_or_false_is_no_key() -> None:
+    with pytest.raises(NonRetryable, match="is only true or false for <Record INSERT"):
+        key_of(True)
+    with pytest.raises(NonRetryable, match=r"Idempotent\(key=F.new.paid\) of ship is only true"):
+        MarkKeys(F.new.paid, "").of(record_with(paid=False), "ship")
 
 
 @pytest.mark.parametrize("value", [1.5, object(), float("nan"), {1, "a"}, 10**200, iter("ab")])
