@@ -737,6 +737,17 @@ def test_one_transaction_has_a_mark_for_each_record_and_calls_are_cut_to_98() ->
     assert list(tables.added.values()) == [120]
 
 
+@pytest.mark.parametrize("latest_only", [False, True])
+def test_a_record_that_is_twice_in_a_batch_is_committed_once(latest_only: bool) -> None:
+    tables, (first, second) = Tables(), batch_of("ab").records
+    app, calls = many(tables, add, latest_only=latest_only)
+    (copy, _) = batch_of("ab").records
+    result = send(app, Batch((first, copy, second)))
+    assert result.failed is None
+    assert list(tables.added.values()) == [2]
+    assert calls == ([2] if latest_only else [1, 2, 1])
+
+
 def test_a_lower_max_items_is_kept() -> None:
     app, calls = many(Tables(), add, max_items=50)
     assert [route.batching.max_items for route in app.routes if route.batching] == [50]

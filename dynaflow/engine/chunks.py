@@ -205,8 +205,12 @@ def _take(
 ) -> Iterator[Member]:
     batching = _batching(route)
     count = size = 0
+    last: Member | None = None
     while ready and count < batching.max_items:
         member = ready[0]
+        if last is not None and _are_copies(last, member):  # a call has each record once
+            return
+        last = member
         size += 0 if batching.max_bytes is None else _size_of(member.record)
         if batching.max_bytes is not None and size > batching.max_bytes and count:
             return
@@ -217,6 +221,10 @@ def _take(
             taken.taken = True
         yield member
         ready.popleft()
+
+
+def _are_copies(one: Member, other: Member) -> bool:
+    return one.lane is other.lane and one.record.position == other.record.position
 
 
 def _batching(route: CompiledRoute) -> Batching:
