@@ -51,6 +51,7 @@ _AGAIN = {
 }
 # What the bases of an error are called if no answer came: botocore's, aiohttp's, Python's.
 _NO_ANSWER = {"ClientConnectionError", "ConnectionError", "HTTPClientError", "TimeoutError"}
+_NOT_SENT = {"CredentialRetrievalError", "NoCredentialsError", "NoRegionError"}
 _REMEDIES = {
     "AccessDenied": "allow dynamodb:PutItem on the marks' table, and PutItem, UpdateItem, "
     "DeleteItem and ConditionCheckItem on those that handlers write to",
@@ -228,6 +229,8 @@ class Commit:
             if "ParamValidationError" in names:
                 return False, TransactionRefused(self._says("botocore refuses its parameters"))
             told = f"there was no answer ({type(error).__name__}), so it may be written or not"
+            if not names.isdisjoint(_NOT_SENT):
+                told = f"it was not sent: {type(error).__name__}; check credentials and region"
             return not names.isdisjoint(_NO_ANSWER), TransactionError(self._says(told))
         code, message = _code_and_message(response.get("Error"))
         if code == "TransactionCanceledException" and response.get("CancellationReasons"):

@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import (
     EndpointConnectionError,
     NoCredentialsError,
+    NoRegionError,
     ParamValidationError,
     ReadTimeoutError,
 )
@@ -606,7 +607,13 @@ ANSWERS: list[Verdict] = [
     (service_error("ExpiredTokenException"), TransactionError, "ExpiredTokenException", 1),
     (ReadTimeoutError(endpoint_url="https://x"), TransactionError, "no answer", 5),
     (TimeoutError(), TransactionError, "no answer", 5),
-    (NoCredentialsError(), TransactionError, "NoCredentialsError", 1),
+    (
+        NoCredentialsError(),
+        TransactionError,
+        "it was not sent: NoCredentialsError; check credentials and region",
+        1,
+    ),
+    (NoRegionError(), TransactionError, "it was not sent: NoRegionError", 1),
     (ParamValidationError(report=HIDDEN), TransactionRefused, "botocore refuses", 1),
 ]
 
