@@ -378,6 +378,21 @@ def test_what_fails_after_the_answer_has_been_given_is_not_parked(kind: type[Sin
     assert sink.letters == []
 
 
+def test_an_unreadable_record_is_not_parked_before_an_earlier_one_that_failed() -> None:
+    sink, router = Sink(), Router()
+
+    def explode(record: Record) -> bool:
+        raise ZeroDivisionError
+
+    @router.on_any(explode)
+    def handle(record: Record) -> None: ...
+
+    raws = [ORDERS.insert({"id": "a", "step": step}) for step in range(2)]
+    result = run(App(router, dead_letter=sink), decoded(raws[0], spoilt(raws[1], keys=True)))
+    assert len(result.not_done) == 2
+    assert sink.letters == []
+
+
 def test_a_hanging_async_sink_is_cut_at_the_deadline() -> None:
     desk = Desk({0: NonRetryable("no")})
 
