@@ -225,6 +225,37 @@ async def test_a_client_is_made_from_the_environment_when_it_is_first_needed(
     client.close()
 
 
+@pytest.mark.parametrize(
+    "host", ["sqs.eu-west-1.amazonaws.com", "eu-west-1.queue.amazonaws.com", "sqs-fips.eu-west-1.x"]
+)
+async def test_a_queue_of_another_region_than_the_environments_is_reached_there(
+    moto_url: str, aws_environment: pytest.MonkeyPatch, host: str
+) -> None:
+    aws_environment.setenv("AWS_ENDPOINT_URL", moto_url)
+    aws_environment.setenv("AWS_REGION", REGION)
+    here, there = (boto3.client("sqs", region_name=name) for name in (REGION, "eu-west-1"))
+    name = uuid4().hex
+    urls = [client.create_queue(QueueName=name)["QueueUrl"] for client in (here, there)]
+    sink = SQS(f"https://{host}/123456789012/{name}")
+    sink(a_letter())
+    assert await read(SQS(urls[0], here)) == []
+    (kept,) = await read(sink)
+    assert kept.letter == a_letter()
+    here.close()
+    there.close()
+
+
+async def test_a_topic_of_another_region_than_the_environments_is_reached_there(
+    moto_url: str, aws_environment: pytest.MonkeyPatch
+) -> None:
+    aws_environment.setenv("AWS_ENDPOINT_URL", moto_url)
+    aws_environment.setenv("AWS_REGION", REGION)
+    topics = boto3.client("sns", region_name="eu-west-1")
+    topic = topics.create_topic(Name=uuid4().hex)["TopicArn"]
+    SNS(topic)(a_letter())
+    topics.close()
+
+
 # ── What goes wrong ──────────────────────────────────────────────────────────────────────────────
 
 DENIED = ClientError({"Error": {"Code": "AccessDenied", "Message": MARK}}, "Put")

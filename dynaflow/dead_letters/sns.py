@@ -23,7 +23,8 @@ class SNS:
 
     Args:
         topic_arn: the topic's ARN.
-        client: boto3's client of SNS or an async one; by default boto3's, from the environment.
+        client: boto3's client of SNS or an async one; by default boto3's, from the environment, for
+            the region in the ARN.
         max_bytes: the largest message, attributes included; 256 KiB at most.
 
     Raises:
@@ -36,7 +37,7 @@ class SNS:
         if not _SMALLEST <= max_bytes <= _LARGEST:
             raise ValueError(f"SNS(max_bytes=...) is from {_SMALLEST} to {_LARGEST} bytes")
         self._topic_arn = topic_arn
-        self._client = AwsClient("sns", client)
+        self._client = AwsClient("sns", client, region=[*topic_arn.split(":"), "", ""][3])
         self._max_bytes = max_bytes
 
     def __repr__(self) -> str:
