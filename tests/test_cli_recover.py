@@ -323,6 +323,13 @@ def test_reading_goes_on_over_empty_pages_and_ends_with_the_stretch(source: Memo
     assert [call for call, _, _ in source.calls].count("next") == 4
 
 
+def test_records_of_two_shards_with_one_number_are_two_records(source: MemorySource) -> None:
+    source.add_shard("b")
+    source.append("b", *decode_records([raw(2)], ARN))
+    found = read(source, message("1", "3", 3), message("2", "2", 1, shard="b"))
+    assert numbers(found) == [1, 2, 2, 3]
+
+
 def test_reading_ends_with_the_shard(source: MemorySource) -> None:
     source.close(SHARD)
     assert read(source, message("5", "7", 3)).gone == 1

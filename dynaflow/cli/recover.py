@@ -141,7 +141,7 @@ async def read_all(stretches: Iterable[Stretch], open_source: OpenSource) -> lis
 
 async def _read(arn: str, stretches: Iterable[Stretch], open_source: OpenSource) -> Found:
     """Read the stretches of one stream. What two of them share is there once."""
-    by_position: dict[int, tuple[Record | Undecodable, Stretch]] = {}
+    by_place: dict[tuple[int, str], tuple[Record | Undecodable, Stretch]] = {}
     gone = 0
     async with AsyncExitStack() as stack:
         source: Source | None = None
@@ -153,8 +153,9 @@ async def _read(arn: str, stretches: Iterable[Stretch], open_source: OpenSource)
                 records = await read_stretch(source, stretch.shard_id, stretch.first, stretch.last)
             gone += _missing(stretch, records)
             for record in records:
-                by_position.setdefault(record.position, (record, stretch))
-    found = [by_position[position] for position in sorted(by_position)]
+                place = record.position, stretch.shard_id  # a number is one shard's own
+                by_place.setdefault(place, (record, stretch))
+    found = [by_place[place] for place in sorted(by_place)]
     records = tuple(record for record, _ in found)
     return Found(Batch(records, arn), [stretch for _, stretch in found], gone)
 
