@@ -335,6 +335,17 @@ async def test_a_message_that_comes_again_while_it_is_read_is_yielded_once() -> 
     assert [entry["ReceiptHandle"] for entry in given_back["Entries"]] == ["r1", "r2"]
 
 
+async def test_reading_ends_though_a_long_queue_begins_again_before_its_end() -> None:
+    messages = [
+        {"MessageId": str(n), "ReceiptHandle": f"r{n}", "Body": a_letter().to_json()}
+        for n in range(3)
+    ]
+    pages = [{"Messages": messages[:2]}, {"Messages": messages[1:]}]
+    client = FakeClient(receive_message=pages * 50)
+    assert len(await read(SQS(URL, client))) == 3
+    assert [name for name, _ in client.calls].count("receive_message") < 10
+
+
 async def test_what_was_removed_is_not_given_back() -> None:
     messages = [
         {"MessageId": str(n), "ReceiptHandle": f"r{n}", "Body": a_letter().to_json()}

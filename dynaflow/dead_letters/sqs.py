@@ -112,7 +112,8 @@ class SQS:
         seen: set[str] = set()
         receipts: list[str] = []
         try:
-            while messages := await self._receive():
+            # A queue can be so long that its first messages come again before it has been read up.
+            while len(receipts) <= 2 * len(seen) and (messages := await self._receive()):
                 receipts += [message["ReceiptHandle"] for message in messages]
                 self._held.update(receipts[-len(messages) :])
                 for message in messages:
