@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -159,6 +160,22 @@ def test_a_message_may_be_exactly_as_large_as_is_allowed(more: int) -> None:
     SQS(URL, client)(a_letter(text))
     sent = DeadLetterRecord.from_json(client.sent["MessageBody"])
     assert (sent == a_letter(text)) is (more == 0)
+
+
+@pytest.mark.parametrize("sink", [SQS(URL, FakeClient()), SNS(ARN, FakeClient())])
+def test_that_images_are_left_to_the_stream_is_logged(
+    sink: SQS | SNS, caplog: pytest.LogCaptureFixture
+) -> None:
+    letter = a_letter("y" * 300_000)
+    with caplog.at_level(logging.WARNING):
+        sink(letter)
+        sink(letter.without_images())  # it had none
+        sink(a_letter())
+    (line,) = caplog.messages
+    assert letter.id in line
+    assert "its images are kept by the stream alone, for 24 hours" in line
+    assert repr(sink) in line
+    assert MARK not in line
 
 
 def test_a_queue_of_one_mebibyte_takes_a_larger_letter_whole() -> None:

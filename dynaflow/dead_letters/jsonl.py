@@ -7,7 +7,6 @@ Several processes may write to the file. A letter that was run again is not take
 from __future__ import annotations
 
 import json
-import logging
 import os
 import stat
 import sys
@@ -19,12 +18,10 @@ from threading import Lock
 from typing import Any, BinaryIO, TypeAlias
 
 from dynaflow.dead_letter import MAX_BYTES, DeadLetterRecord
-from dynaflow.dead_letters._kept import Kept, errors_of, read
+from dynaflow.dead_letters._kept import Kept, errors_of, log, read
 from dynaflow.errors import DeadLetterError
 
 __all__ = ["JsonLines"]
-
-_log = logging.getLogger("dynaflow.dead_letters")
 
 _PRIVATE = 0o600
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -139,7 +136,7 @@ class JsonLines:
             raise DeadLetterError(f"{self!r} is not a regular file. Name another one.")
         if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
             os.fchmod(file, _PRIVATE)
-            _log.warning(
+            log.warning(
                 "%r was open to others (mode %03o), and item data is not for them: it is now 600",
                 self,
                 stat.S_IMODE(mode),

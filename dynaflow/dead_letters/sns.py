@@ -7,7 +7,7 @@ from typing import Any
 
 from dynaflow._aws import AwsClient
 from dynaflow.dead_letter import DeadLetterRecord
-from dynaflow.dead_letters._kept import attributes_of, in_groups, put, size_of
+from dynaflow.dead_letters._kept import attributes_of, fitted, in_groups, put
 
 __all__ = ["SNS"]
 
@@ -57,7 +57,7 @@ class SNS:
         attributes = attributes_of(letter)
         message = {
             "TopicArn": self._topic_arn,
-            "Message": letter.within(self._max_bytes - size_of(attributes)).to_json(),
+            "Message": fitted(repr(self), letter, self._max_bytes, attributes),
             "MessageAttributes": attributes,
         }
         if self._topic_arn.endswith(".fifo"):

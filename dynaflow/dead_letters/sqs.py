@@ -13,10 +13,10 @@ from dynaflow.dead_letters._kept import (
     Kept,
     attributes_of,
     errors_of,
+    fitted,
     in_groups,
     put,
     read,
-    size_of,
 )
 from dynaflow.retry import waits
 
@@ -94,7 +94,7 @@ class SQS:
             DeadLetterError: the queue did not take it.
         """
         attributes = attributes_of(letter)
-        body = letter.within(self._max_bytes - size_of(attributes)).to_json()
+        body = fitted(repr(self), letter, self._max_bytes, attributes)
         message = {"MessageBody": body, "MessageAttributes": attributes}
         if self._queue_url.endswith(".fifo"):
             message |= in_groups(letter)
