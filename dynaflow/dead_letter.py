@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from math import inf
-from typing import Any, Literal, Protocol, Self, TypeAlias, get_args
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypeGuard, get_args
 
 from dynaflow._plain import FEWEST, MOST, Plain, as_in_lambda, bare
 from dynaflow._told import cut, message_of, traceback_of, type_of
@@ -260,10 +260,10 @@ def _read(text: str | bytes) -> dict[str, Any]:
     if not isinstance(written, dict):
         raise _unreadable("it is not an object")
     version = written.get("version")
-    if not _is_count(version) or version != _VERSION:
-        raise _unreadable(
-            f"its layout is not {_VERSION}, the one that this version of dynaflow knows"
-        )
+    if not _is_count(version) or version < _VERSION:
+        raise _unreadable("it has no 'version' that dynaflow ever wrote")
+    if version > _VERSION:
+        raise _unreadable("a newer version of dynaflow wrote it, so update this one")
     plain = Plain(most=inf)  # there are no more than the text has room for
     written = {name: plain.of(value) for name, value in written.items()}
     if not plain.is_exact:
@@ -275,7 +275,7 @@ def _unreadable(why: str) -> DeadLetterError:
     return DeadLetterError(f"this is no dead letter that can be read: {why}")
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_COUNT
 
 
