@@ -258,6 +258,13 @@ def test_what_holds_itself_many_times_over_ends_somewhere() -> None:
     assert not plain.is_exact
 
 
+def test_a_record_of_as_many_values_as_dynamodb_takes_is_kept_whole() -> None:
+    image = {"a": {"L": [{"S": ""}] * 400_000}}  # one byte each, of 400 KB
+    plain = Plain()
+    plain.of({"NewImage": image, "OldImage": image})
+    assert plain.is_exact
+
+
 def test_a_letter_is_read_however_many_values_it_has() -> None:
     letter = replace(a_letter(), raw=[0] * 1_000_001)
     assert DeadLetterRecord.from_json(letter.to_json()) == letter
