@@ -103,7 +103,7 @@ class JsonLines:
             try:
                 _write(file, start + line.encode("ascii") + b"\n")
                 os.fsync(file)
-                self._sync_directory_of(file)
+                self._sync_directory_of(file, is_new=end == 0)
             except BaseException:
                 with suppress(OSError):  # the first error is the one to tell
                     os.ftruncate(file, end)
@@ -142,10 +142,12 @@ class JsonLines:
                 stat.S_IMODE(mode),
             )
 
-    def _sync_directory_of(self, file: int) -> None:
+    def _sync_directory_of(self, file: int, *, is_new: bool) -> None:
         """Make the name of the file durable, whoever created it."""
         status = os.fstat(file)
-        if sys.platform == "win32" or self._synced == (status.st_dev, status.st_ino):
+        is_known = self._synced == (status.st_dev, status.st_ino)
+        # A new file may have the number of one that was removed.
+        if sys.platform == "win32" or (is_known and not is_new):
             return
         directory = os.open(self._path.parent, os.O_RDONLY)
         try:
