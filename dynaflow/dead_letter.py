@@ -259,6 +259,9 @@ def _read(text: str | bytes) -> dict[str, Any]:
         raise _unreadable("it is not JSON") from None  # which would be quoted
     if not isinstance(written, dict):
         raise _unreadable("it is not an object")
+    for name, what in _FOREIGN.items():
+        if name in written:
+            raise _unreadable(what)
     version = written.get("version")
     if not _is_count(version) or version < _VERSION:
         raise _unreadable("it has no 'version' that dynaflow ever wrote")
@@ -269,6 +272,14 @@ def _read(text: str | bytes) -> dict[str, Any]:
     if not plain.is_exact:
         raise _unreadable("it is nested too deeply, or holds a number that is none")
     return written
+
+
+# What else comes into such queues, by a name that it has.
+_FOREIGN = {
+    "DDBStreamBatchInfo": "it is Lambda's message about records, which 'dynaflow recover' reads",
+    "TopicArn": "a topic wrapped it; the letter is its 'Message'. Subscribe the queue with "
+    "RawMessageDelivery",
+}
 
 
 def _unreadable(why: str) -> DeadLetterError:

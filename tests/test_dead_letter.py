@@ -391,6 +391,8 @@ _POINTER = {"stream_arn": "", "sequence_number": "1", "event_id": "", "left_out"
         ("[]", "it is not an object"),
         ("null", "it is not an object"),
         ("{}", "it has no 'version'"),
+        ('{"version": "1.0", "DDBStreamBatchInfo": {}}', "'dynaflow recover' reads"),
+        ('{"Type": "Notification", "TopicArn": "", "Message": "{}"}', "with RawMessageDelivery"),
         (changed(version=2), "a newer version of dynaflow wrote it, so update this one"),
         (changed(version=0), "it has no 'version'"),
         (changed(version=True), "it has no 'version'"),
