@@ -27,7 +27,7 @@ from dynaflow.cli._output import logs_to_stderr, print_json, print_table, prints
 from dynaflow.cli._stretch import read_stretch
 from dynaflow.cli._target import load_app
 from dynaflow.cli.invoke import COLUMNS, reports, rows
-from dynaflow.dead_letter import DeadLetter, DeadLetterRecord
+from dynaflow.dead_letter import DeadLetter, DeadLetterRecord, Reason
 from dynaflow.engine.memory import Memory
 from dynaflow.errors import DynaflowError, MalformedRecord
 from dynaflow.record import Record, Undecodable, table_of
@@ -214,27 +214,20 @@ async def _park(sink: DeadLetter, found: Iterable[Found], entries: list[Entry]) 
 
 def _letter(record: Record | Undecodable, stretch: Stretch) -> DeadLetterRecord:
     """Return the letter of a record that Lambda gave up; no route is known."""
-    count = stretch.deliveries
+    error: BaseException = DynaflowError(f"Lambda gave the record up: {stretch.condition}")
+    reason: Reason = "over_age" if stretch.condition == "RecordAgeExceeded" else "deliveries"
     if isinstance(record, Undecodable):
-        return DeadLetterRecord.of(
-            record,
-            route=None,
-            error=record.reason,
-            reason="undecodable",
-            attempts=0,
-            deliveries=count,
-            parked_at=time.time(),
-        )
+        error, reason = record.reason, "undecodable"
     letter = DeadLetterRecord.of(
         record,
         route=None,
-        error=DynaflowError(f"Lambda gave the record up, with others: {stretch.condition}"),
-        reason="over_age" if stretch.condition == "RecordAgeExceeded" else "deliveries",
+        error=error,
+        reason=reason,
         attempts=0,
-        deliveries=count,
+        deliveries=stretch.deliveries,
         parked_at=time.time(),
     )
-    return replace(letter, error_type=stretch.condition)
+    return letter if reason == "undecodable" else replace(letter, error_type=stretch.condition)
 
 
 def _print(entries: Sequence[Entry], *, gone: int, as_json: bool) -> None:
