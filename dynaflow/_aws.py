@@ -20,11 +20,13 @@ class AwsClient:
         service: as boto3 names it, such as "dynamodb".
         client: boto3's client or an async one, such as aioboto3's, entered; None makes boto3's when
             it is first needed: in Lambda, boto3 is part of the runtime.
+        region: of the client that is made; None for the environment's.
     """
 
-    def __init__(self, service: str, client: Any = None) -> None:
+    def __init__(self, service: str, client: Any = None, *, region: str | None = None) -> None:
         self._service = service
         self._client = client
+        self._region = region
         self._lock = Lock()
 
     def is_async(self, operation: str) -> bool:
@@ -74,7 +76,6 @@ class AwsClient:
                 except ImportError:
                     raise ExtraMissing("boto3", "aws") from None
                 # botocore reads only AWS_DEFAULT_REGION; AWS_REGION is what all other SDKs read.
-                self._client = boto3.client(
-                    self._service, region_name=os.environ.get("AWS_REGION") or None
-                )
+                region = self._region or os.environ.get("AWS_REGION") or None
+                self._client = boto3.client(self._service, region_name=region)
             return self._client

@@ -15,7 +15,7 @@ from dynaflow.values import json_default
 __all__ = ["FEWEST", "MOST", "Plain", "as_in_lambda", "bare"]
 
 _MAX_DEPTH = 100  # DynamoDB nests 32 levels, two of JSON for each
-_MAX_VALUES = 1_000_000  # a bound on work: two images of 400 KB, all NULL, have fewer
+_MAX_VALUES = 2_000_000  # a bound on work: two images of 400 KB, all empty texts, have fewer
 _MAX_TEXT = 1000  # characters that stand for something that JSON cannot say
 _MAX_BITS = 10_000  # of an int: Python writes no more than 4,300 digits
 _MAX_EXPONENT = 300

@@ -300,7 +300,13 @@ class App:
         self._refuse_if_not_open()
         batch = Batch((record,), record.source_arn)
         if route is None:
-            plan = make_plan(self._table, batch, self._ordering, memory=Memory())
+            plan = make_plan(
+                self._table,
+                batch,
+                self._ordering,
+                memory=Memory(),
+                fail_unmatched=self._unmatched == "fail",
+            )
         else:
             plan = plan_one(self._table, batch, route)
         return await self._process(self.begin(plan))

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
 from math import inf
-from typing import Any, Literal, Protocol, Self, TypeAlias, get_args
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypeGuard, get_args
 
 from dynaflow._plain import FEWEST, MOST, Plain, as_in_lambda, bare
 from dynaflow._told import cut, message_of, traceback_of, type_of
@@ -259,11 +259,14 @@ def _read(text: str | bytes) -> dict[str, Any]:
         raise _unreadable("it is not JSON") from None  # which would be quoted
     if not isinstance(written, dict):
         raise _unreadable("it is not an object")
+    for name, what in _FOREIGN.items():
+        if name in written:
+            raise _unreadable(what)
     version = written.get("version")
-    if not _is_count(version) or version != _VERSION:
-        raise _unreadable(
-            f"its layout is not {_VERSION}, the one that this version of dynaflow knows"
-        )
+    if not _is_count(version) or version < _VERSION:
+        raise _unreadable("it has no 'version' that dynaflow ever wrote")
+    if version > _VERSION:
+        raise _unreadable("a newer version of dynaflow wrote it, so update this one")
     plain = Plain(most=inf)  # there are no more than the text has room for
     written = {name: plain.of(value) for name, value in written.items()}
     if not plain.is_exact:
@@ -271,11 +274,19 @@ def _read(text: str | bytes) -> dict[str, Any]:
     return written
 
 
+# What else comes into such queues, by a name that it has.
+_FOREIGN = {
+    "DDBStreamBatchInfo": "it is Lambda's message about records, which 'dynaflow recover' reads",
+    "TopicArn": "a topic wrapped it; the letter is its 'Message'. Subscribe the queue with "
+    "RawMessageDelivery",
+}
+
+
 def _unreadable(why: str) -> DeadLetterError:
     return DeadLetterError(f"this is no dead letter that can be read: {why}")
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_COUNT
 
 

@@ -370,6 +370,25 @@ def test_a_letter_without_a_route_is_for_all_that_take_it(
     assert left(project) == []
 
 
+def test_of_a_letter_without_a_route_it_is_said_that_no_route_takes_it(
+    project: Project, parking: Parking
+) -> None:
+    project.write(
+        "narrow.py",
+        """
+        from dynaflow import Router
+        router = Router()
+        @router.on_insert(name="other")
+        def other(keys): ...
+        """,
+    )
+    parking.parked("a", route=None)
+    result = project.run("dead-letters", "redrive", "narrow:router", FILE, "--all")
+    assert result.exit_code == 0
+    assert result.stdout.rstrip().endswith("done: no route takes it")
+    assert result.stderr == "1 letters: 1 done\n"
+
+
 def test_a_letter_without_a_route_stays_where_no_route_is_for_its_table(
     project: Project,
 ) -> None:
@@ -758,6 +777,9 @@ def test_where_a_letter_cannot_be_removed_no_other_is_run(parking: Parking) -> N
     client, (app, shipped) = Queue(letter, parking.letter("b")), shop()
     client.let_through.set()
     client.refuses = True
-    with without_waits(), pytest.raises(DeadLetterError, match="is done, but is still there"):
+    with (
+        without_waits(),
+        pytest.raises(DeadLetterError, match=r"is still there: .* room\. Remove it"),
+    ):
         asyncio.run(run_all(app, client))
     assert shipped == ["a"]

@@ -220,7 +220,10 @@ def nested(value: Any, times: int) -> Any:
         (without("", streamArn="arn:aws:kinesis:x:1:stream/a"), "", "streamArn is not the ARN"),
         (without("", streamArn="arn:aws:dynamodb:x:1:table/a"), "", "streamArn is not the ARN"),
         (without("", streamArn="orders"), "", "streamArn is not the ARN"),
+        (without("", streamArn=ARN.replace("orders", "\x1b[2J")), "", "streamArn is not the ARN"),
+        (without("", streamArn=f"{ARN}\x1b[2J"), "", "streamArn is not the ARN"),
         (without("shardId"), "", "shardId is missing"),
+        (without("", shardId="\x1b[2J"), "", "shardId is missing"),
         (without("startSequenceNumber"), "", "from which sequence number"),
         (without("", endSequenceNumber="79"), "", "from which sequence number"),
         (without("", endSequenceNumber=8 * 10**20), "", "from which sequence number"),
@@ -233,6 +236,11 @@ def nested(value: Any, times: int) -> Any:
             {**NOTE, "payload": {"Records": [RecordBuilder(table="b").insert({"id": "a"})]}},
             "",
             "of another stream",
+        ),
+        (
+            {**NOTE, "payload": {"Records": [RecordBuilder(table="\x1b").insert({"id": "a"})]}},
+            "",
+            r"table/\u001b/",
         ),
         ("[" * 100_000, "", "it is text that is not JSON"),
     ],
@@ -321,6 +329,13 @@ def test_reading_goes_on_over_empty_pages_and_ends_with_the_stretch(source: Memo
     found = read(source, message("8", "8", 1, shard="b"), message("1", "1", 1))
     assert numbers(found) == [1, 8]
     assert [call for call, _, _ in source.calls].count("next") == 4
+
+
+def test_records_of_two_shards_with_one_number_are_two_records(source: MemorySource) -> None:
+    source.add_shard("b")
+    source.append("b", *decode_records([raw(2)], ARN))
+    found = read(source, message("1", "3", 3), message("2", "2", 1, shard="b"))
+    assert numbers(found) == [1, 2, 2, 3]
 
 
 def test_reading_ends_with_the_shard(source: MemorySource) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -161,6 +162,22 @@ def test_a_message_may_be_exactly_as_large_as_is_allowed(more: int) -> None:
     assert (sent == a_letter(text)) is (more == 0)
 
 
+@pytest.mark.parametrize("sink", [SQS(URL, FakeClient()), SNS(ARN, FakeClient())])
+def test_that_images_are_left_to_the_stream_is_logged(
+    sink: SQS | SNS, caplog: pytest.LogCaptureFixture
+) -> None:
+    letter = a_letter("y" * 300_000)
+    with caplog.at_level(logging.WARNING):
+        sink(letter)
+        sink(letter.without_images())  # it had none
+        sink(a_letter())
+    (line,) = caplog.messages
+    assert letter.id in line
+    assert "its images are kept by the stream alone, for 24 hours" in line
+    assert repr(sink) in line
+    assert MARK not in line
+
+
 def test_a_queue_of_one_mebibyte_takes_a_larger_letter_whole() -> None:
     client = FakeClient()
     SQS(URL, client, max_bytes=2**20)(a_letter("y" * 1_000_000))
@@ -223,6 +240,37 @@ async def test_a_client_is_made_from_the_environment_when_it_is_first_needed(
     assert kept.letter == a_letter()
     assert kept.receipt == f"parked/{a_letter().id}.json"
     client.close()
+
+
+@pytest.mark.parametrize(
+    "host", ["sqs.eu-west-1.amazonaws.com", "eu-west-1.queue.amazonaws.com", "sqs-fips.eu-west-1.x"]
+)
+async def test_a_queue_of_another_region_than_the_environments_is_reached_there(
+    moto_url: str, aws_environment: pytest.MonkeyPatch, host: str
+) -> None:
+    aws_environment.setenv("AWS_ENDPOINT_URL", moto_url)
+    aws_environment.setenv("AWS_REGION", REGION)
+    here, there = (boto3.client("sqs", region_name=name) for name in (REGION, "eu-west-1"))
+    name = uuid4().hex
+    urls = [client.create_queue(QueueName=name)["QueueUrl"] for client in (here, there)]
+    sink = SQS(f"https://{host}/123456789012/{name}")
+    sink(a_letter())
+    assert await read(SQS(urls[0], here)) == []
+    (kept,) = await read(sink)
+    assert kept.letter == a_letter()
+    here.close()
+    there.close()
+
+
+async def test_a_topic_of_another_region_than_the_environments_is_reached_there(
+    moto_url: str, aws_environment: pytest.MonkeyPatch
+) -> None:
+    aws_environment.setenv("AWS_ENDPOINT_URL", moto_url)
+    aws_environment.setenv("AWS_REGION", REGION)
+    topics = boto3.client("sns", region_name="eu-west-1")
+    topic = topics.create_topic(Name=uuid4().hex)["TopicArn"]
+    SNS(topic)(a_letter())
+    topics.close()
 
 
 # ── What goes wrong ──────────────────────────────────────────────────────────────────────────────
@@ -302,6 +350,17 @@ async def test_a_message_that_comes_again_while_it_is_read_is_yielded_once() -> 
     assert [each["VisibilityTimeout"] for each in received] == [7, 7, 7]
     (given_back,) = [a for name, a in client.calls if name == "change_message_visibility_batch"]
     assert [entry["ReceiptHandle"] for entry in given_back["Entries"]] == ["r1", "r2"]
+
+
+async def test_reading_ends_though_a_long_queue_begins_again_before_its_end() -> None:
+    messages = [
+        {"MessageId": str(n), "ReceiptHandle": f"r{n}", "Body": a_letter().to_json()}
+        for n in range(3)
+    ]
+    pages = [{"Messages": messages[:2]}, {"Messages": messages[1:]}]
+    client = FakeClient(receive_message=pages * 50)
+    assert len(await read(SQS(URL, client))) == 3
+    assert [name for name, _ in client.calls].count("receive_message") < 10
 
 
 async def test_what_was_removed_is_not_given_back() -> None:

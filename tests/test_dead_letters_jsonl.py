@@ -291,6 +291,9 @@ for letter in islice(letters(), 2):
         sink(letter)
     except DeadLetterError as error:
         print(error)
+if len(sys.argv) == 2:
+    os.remove(sys.argv[1])
+    sink(letter)  # perhaps to a file with the number of the one before
 """
 
 
@@ -304,8 +307,8 @@ def test_a_letter_is_brought_to_the_disk_and_once_its_files_name(path: Path, bro
         assert ["Input/output error" in line for line in said] == [False, True, False, True]
         assert path.read_bytes() == b""
     else:
-        assert said == [str(path), str(path.parent), str(path)]
-        assert len(ids(path)) == 2
+        assert said == [str(path), str(path.parent), str(path), str(path), str(path.parent)]
+        assert len(ids(path)) == 1
 
 
 def test_a_letter_of_four_megabytes_goes_in_and_comes_back(path: Path) -> None:

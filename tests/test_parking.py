@@ -35,6 +35,7 @@ from dynaflow.errors import (
     InProgress,
     RegistrationError,
     ThreadsExhausted,
+    Unmatched,
 )
 from dynaflow.testing import RecordBuilder
 from tests.support.batches import batch_of, step_of
@@ -579,6 +580,18 @@ async def test_redrive_without_a_route_runs_all_that_match() -> None:
     desk, batch = Desk({}), batch_of("a")
     assert (await App(desk.router(sync=True)).redrive(batch.records[0], None)).failed is None
     assert desk.steps == [0]
+
+
+@pytest.mark.anyio
+async def test_redrive_of_what_no_route_takes_fails_where_the_app_wants_one_to() -> None:
+    router, sink = Router(), Sink()
+    router.on_any(lambda record: False, name="desk")(Desk({}).handle)
+    app, batch = App(router, dead_letter=sink, unmatched="fail"), batch_of("a")
+    assert (await app.process(batch)).failed is None
+    (letter,) = sink.letters
+    result = await app.redrive(letter.record(), letter.route)
+    assert result.failed is not None
+    assert isinstance(result.outcomes[0].error, Unmatched)
 
 
 @pytest.mark.anyio

@@ -16,13 +16,15 @@ from typing import Any, TypeGuard
 from dynaflow.codec import decode_event, decode_records
 from dynaflow.errors import EventError
 from dynaflow.record import Record, Undecodable
+from dynaflow.values import harmless
 
 __all__ = ["Foreign", "Stretch", "stretches_in"]
 
 _INFO = "DDBStreamBatchInfo"
 _WRAPPINGS = ("Messages", "Records", "Message", "Body", "body", "Sns")
 _DEPTH = 20  # wrappings in each other; three of them and their lists are usual
-_STREAM = re.compile(r"arn:[^:\s]+:dynamodb:[^:\s]*:[^:\s]*:table/[^/\s]+/stream/\S+")
+_STREAM = re.compile(r"arn:[\w-]+:dynamodb:[\w-]*:\w*:table/[\w.-]+/stream/[\w.:-]+", re.ASCII)
+_SHARD = re.compile(r"[\w-]+", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,99}")
 
 
@@ -119,8 +121,8 @@ def _stretch(message: Mapping[str, Any], info: Mapping[str, Any], where: str) ->
     first, last = info.get("startSequenceNumber"), info.get("endSequenceNumber")
     if not (isinstance(arn, str) and _STREAM.fullmatch(arn)):
         return Foreign(where, f"{_INFO}.streamArn is not the ARN of a DynamoDB stream")
-    if not (isinstance(shard_id, str) and shard_id):
-        return Foreign(where, f"{_INFO}.shardId is missing")
+    if not (isinstance(shard_id, str) and _SHARD.fullmatch(shard_id)):
+        return Foreign(where, f"{_INFO}.shardId is missing, or no shard's id")
     if not (_is_number(first) and _is_number(last) and int(first) <= int(last)):
         return Foreign(where, f"{_INFO} does not say from which sequence number to which")
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -164,7 +166,7 @@ def _payload(message: Mapping[str, Any], arn: str) -> tuple[Record | Undecodable
         return None
     records, named = decode_event(payload)
     if named not in ("", arn):
-        raise EventError(f"the records are of another stream than the message: {named}")
+        raise EventError(f"the records are of another stream than the message: {harmless(named)}")
     return records if named else decode_records([record.raw for record in records], arn)
 
 

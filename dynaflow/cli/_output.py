@@ -7,10 +7,10 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
-from typing import Any, NoReturn, TextIO
+from typing import IO, Any, NoReturn, TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -23,8 +23,6 @@ __all__ = [
     "prints_to_stderr",
     "talk",
 ]
-
-_UNLIMITED = 100_000  # columns
 
 
 class _Console(Console):
@@ -56,15 +54,22 @@ def print_lines(lines: Iterable[Text], console: Console | None = None) -> None:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
     """Print rows below their columns' names. In a pipe each row is one line, however long."""
     console = data_console()
+    if not console.is_terminal:  # rich takes half a minute for ten thousand rows
+        _write_rows(console.file, [columns, *([str(cell) for cell in row] for row in rows)])
+        return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    if not console.is_terminal:
-        wide = console.options.update(width=_UNLIMITED)
-        console.width = max(console.width, Measurement.get(console, wide, table).maximum)
     console.print(table)
+
+
+def _write_rows(file: IO[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(cell_len, column)) + 2 for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (set_cell_size(cell, size) for cell, size in zip(row, widths, strict=True))
+        file.write("".join(cells).rstrip() + "\n")
 
 
 def talk(message: str) -> None:

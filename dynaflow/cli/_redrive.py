@@ -171,7 +171,7 @@ class Redrive:
                 await self._sink.remove(kept)
         except DeadLetterError as error:
             raise DeadLetterError(
-                f"letter {letter.id} was run and is done, but is still there: {error}. Remove it "
+                f"letter {letter.id} was run and is done, but is still there: {error} Remove it "
                 "by hand, or its record runs once more; no further letter was run."
             ) from error
 

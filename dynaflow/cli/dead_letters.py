@@ -191,7 +191,9 @@ def _end(run: Run) -> str:
         if not outcome.is_done:
             kind = type(outcome.error).__name__
             return outcome.status.value + (f": {kind}" if outcome.error is not None else "")
-    return "not done" if run.result.failed is not None else "done"
+    if run.result.failed is not None:
+        return "not done"
+    return "done" if run.result.outcomes else "done: no route takes it"
 
 
 def _is_fine(run: Run) -> bool:

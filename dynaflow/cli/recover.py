@@ -27,7 +27,7 @@ from dynaflow.cli._output import logs_to_stderr, print_json, print_table, prints
 from dynaflow.cli._stretch import read_stretch
 from dynaflow.cli._target import load_app
 from dynaflow.cli.invoke import COLUMNS, reports, rows
-from dynaflow.dead_letter import DeadLetter, DeadLetterRecord
+from dynaflow.dead_letter import DeadLetter, DeadLetterRecord, Reason
 from dynaflow.engine.memory import Memory
 from dynaflow.errors import DynaflowError, MalformedRecord
 from dynaflow.record import Record, Undecodable, table_of
@@ -141,7 +141,7 @@ async def read_all(stretches: Iterable[Stretch], open_source: OpenSource) -> lis
 
 async def _read(arn: str, stretches: Iterable[Stretch], open_source: OpenSource) -> Found:
     """Read the stretches of one stream. What two of them share is there once."""
-    by_position: dict[int, tuple[Record | Undecodable, Stretch]] = {}
+    by_place: dict[tuple[int, str], tuple[Record | Undecodable, Stretch]] = {}
     gone = 0
     async with AsyncExitStack() as stack:
         source: Source | None = None
@@ -153,8 +153,9 @@ async def _read(arn: str, stretches: Iterable[Stretch], open_source: OpenSource)
                 records = await read_stretch(source, stretch.shard_id, stretch.first, stretch.last)
             gone += _missing(stretch, records)
             for record in records:
-                by_position.setdefault(record.position, (record, stretch))
-    found = [by_position[position] for position in sorted(by_position)]
+                place = record.position, stretch.shard_id  # a number is one shard's own
+                by_place.setdefault(place, (record, stretch))
+    found = [by_place[place] for place in sorted(by_place)]
     records = tuple(record for record, _ in found)
     return Found(Batch(records, arn), [stretch for _, stretch in found], gone)
 
@@ -213,27 +214,20 @@ async def _park(sink: DeadLetter, found: Iterable[Found], entries: list[Entry]) 
 
 def _letter(record: Record | Undecodable, stretch: Stretch) -> DeadLetterRecord:
     """Return the letter of a record that Lambda gave up; no route is known."""
-    count = stretch.deliveries
+    error: BaseException = DynaflowError(f"Lambda gave the record up: {stretch.condition}")
+    reason: Reason = "over_age" if stretch.condition == "RecordAgeExceeded" else "deliveries"
     if isinstance(record, Undecodable):
-        return DeadLetterRecord.of(
-            record,
-            route=None,
-            error=record.reason,
-            reason="undecodable",
-            attempts=0,
-            deliveries=count,
-            parked_at=time.time(),
-        )
+        error, reason = record.reason, "undecodable"
     letter = DeadLetterRecord.of(
         record,
         route=None,
-        error=DynaflowError(f"Lambda gave the record up, with others: {stretch.condition}"),
-        reason="over_age" if stretch.condition == "RecordAgeExceeded" else "deliveries",
+        error=error,
+        reason=reason,
         attempts=0,
-        deliveries=count,
+        deliveries=stretch.deliveries,
         parked_at=time.time(),
     )
-    return replace(letter, error_type=stretch.condition)
+    return letter if reason == "undecodable" else replace(letter, error_type=stretch.condition)
 
 
 def _print(entries: Sequence[Entry], *, gone: int, as_json: bool) -> None:

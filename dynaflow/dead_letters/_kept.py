@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.errors import DeadLetterError, ExtraMissing
 from dynaflow.values import harmless
 
-__all__ = ["Kept", "attributes_of", "errors_of", "in_groups", "put", "read", "size_of"]
+__all__ = ["Kept", "attributes_of", "errors_of", "fitted", "in_groups", "log", "put", "read"]
+
+log = logging.getLogger("dynaflow.dead_letters")
 
 _MAX_ATTRIBUTE = 256  # characters
 
@@ -79,10 +82,29 @@ def attributes_of(letter: DeadLetterRecord) -> dict[str, dict[str, str]]:
     }
 
 
-def size_of(attributes: Mapping[str, Mapping[str, str]]) -> int:
-    """Return the bytes that count for the message's size: names, types and values."""
+def fitted(
+    sink: str,
+    letter: DeadLetterRecord,
+    max_bytes: int,
+    attributes: Mapping[str, Mapping[str, str]],
+) -> str:
+    """Return the letter as JSON for a message that has these attributes, too, of so many bytes.
+
+    Raises:
+        DeadLetterError: even what names the record does not fit.
+    """
+    # Names, types and values of attributes count.
     texts = [text for name, value in attributes.items() for text in (name, *value.values())]
-    return sum(len(text.encode("utf-8", "replace")) for text in texts)
+    left = max_bytes - sum(len(text.encode("utf-8", "replace")) for text in texts)
+    fitting = letter.within(left)
+    if letter.has_images and not fitting.has_images:
+        log.warning(
+            "letter %s is too large for %s: its images are kept by the stream alone, for 24 hours. "
+            "Run it again before that; a file or a bucket takes such records whole",
+            letter.id,
+            sink,
+        )
+    return fitting.to_json()
 
 
 def in_groups(letter: DeadLetterRecord) -> dict[str, str]:

@@ -7,7 +7,6 @@ Several processes may write to the file. A letter that was run again is not take
 from __future__ import annotations
 
 import json
-import logging
 import os
 import stat
 import sys
@@ -19,12 +18,10 @@ from threading import Lock
 from typing import Any, BinaryIO, TypeAlias
 
 from dynaflow.dead_letter import MAX_BYTES, DeadLetterRecord
-from dynaflow.dead_letters._kept import Kept, errors_of, read
+from dynaflow.dead_letters._kept import Kept, errors_of, log, read
 from dynaflow.errors import DeadLetterError
 
 __all__ = ["JsonLines"]
-
-_log = logging.getLogger("dynaflow.dead_letters")
 
 _PRIVATE = 0o600
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -106,7 +103,7 @@ class JsonLines:
             try:
                 _write(file, start + line.encode("ascii") + b"\n")
                 os.fsync(file)
-                self._sync_directory_of(file)
+                self._sync_directory_of(file, is_new=end == 0)
             except BaseException:
                 with suppress(OSError):  # the first error is the one to tell
                     os.ftruncate(file, end)
@@ -139,16 +136,18 @@ class JsonLines:
             raise DeadLetterError(f"{self!r} is not a regular file. Name another one.")
         if sys.platform != "win32" and stat.S_IMODE(mode) & 0o077:
             os.fchmod(file, _PRIVATE)
-            _log.warning(
+            log.warning(
                 "%r was open to others (mode %03o), and item data is not for them: it is now 600",
                 self,
                 stat.S_IMODE(mode),
             )
 
-    def _sync_directory_of(self, file: int) -> None:
+    def _sync_directory_of(self, file: int, *, is_new: bool) -> None:
         """Make the name of the file durable, whoever created it."""
         status = os.fstat(file)
-        if sys.platform == "win32" or self._synced == (status.st_dev, status.st_ino):
+        is_known = self._synced == (status.st_dev, status.st_ino)
+        # A new file may have the number of one that was removed.
+        if sys.platform == "win32" or (is_known and not is_new):
             return
         directory = os.open(self._path.parent, os.O_RDONLY)
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dynaflow._aws import AwsClient
 from dynaflow.dead_letter import DeadLetterRecord
-from dynaflow.dead_letters._kept import attributes_of, in_groups, put, size_of
+from dynaflow.dead_letters._kept import attributes_of, fitted, in_groups, put
 
 __all__ = ["SNS"]
 
@@ -23,7 +23,8 @@ class SNS:
 
     Args:
         topic_arn: the topic's ARN.
-        client: boto3's client of SNS or an async one; by default boto3's, from the environment.
+        client: boto3's client of SNS or an async one; by default boto3's, from the environment, for
+            the region in the ARN.
         max_bytes: the largest message, attributes included; 256 KiB at most.
 
     Raises:
@@ -36,7 +37,7 @@ class SNS:
         if not _SMALLEST <= max_bytes <= _LARGEST:
             raise ValueError(f"SNS(max_bytes=...) is from {_SMALLEST} to {_LARGEST} bytes")
         self._topic_arn = topic_arn
-        self._client = AwsClient("sns", client)
+        self._client = AwsClient("sns", client, region=[*topic_arn.split(":"), "", ""][3])
         self._max_bytes = max_bytes
 
     def __repr__(self) -> str:
@@ -56,7 +57,7 @@ class SNS:
         attributes = attributes_of(letter)
         message = {
             "TopicArn": self._topic_arn,
-            "Message": letter.within(self._max_bytes - size_of(attributes)).to_json(),
+            "Message": fitted(repr(self), letter, self._max_bytes, attributes),
             "MessageAttributes": attributes,
         }
         if self._topic_arn.endswith(".fifo"):

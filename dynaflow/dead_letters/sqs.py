@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,14 +13,21 @@ from dynaflow.dead_letters._kept import (
     Kept,
     attributes_of,
     errors_of,
+    fitted,
     in_groups,
     put,
     read,
-    size_of,
 )
 from dynaflow.retry import waits
 
 __all__ = ["SQS"]
+
+# botocore takes no more than the name and the account from a queue's URL, and would go to the queue
+# of that name in the environment's region.
+_REGION = re.compile(
+    r"https?://(?:[^/]*\.)?(?:sqs(?:-fips)?\.([a-z]+(?:-[a-z]+)+-\d+)\.|"
+    r"([a-z]+(?:-[a-z]+)+-\d+)\.queue\.)"
+)
 
 _SMALLEST, _LARGEST = 8192, 2**20  # bytes; SQS takes 1 MiB since 2025, 256 KiB before
 _MAX_INVISIBLE = 43_200  # 12 hours, as the service has it
@@ -36,7 +44,8 @@ class SQS:
 
     Args:
         queue_url: the queue's URL.
-        client: boto3's client of SQS or an async one; by default boto3's, from the environment.
+        client: boto3's client of SQS or an async one; by default boto3's, from the environment, for
+            the region in the URL.
         max_bytes: the largest message, attributes included; 256 KiB by default, up to 1 MiB where
             the queue takes that.
         visibility_timeout: seconds for which what ``letters`` reads is not seen by other readers.
@@ -64,7 +73,7 @@ class SQS:
         if not 1 <= visibility_timeout <= _MAX_INVISIBLE:
             raise ValueError(f"SQS(visibility_timeout=...) is from 1 to {_MAX_INVISIBLE} seconds")
         self._queue_url = queue_url
-        self._client = AwsClient("sqs", client)
+        self._client = AwsClient("sqs", client, region=_region_of(queue_url))
         self._max_bytes = max_bytes
         self._visibility_timeout = visibility_timeout
         self._is_holding = False
@@ -85,7 +94,7 @@ class SQS:
             DeadLetterError: the queue did not take it.
         """
         attributes = attributes_of(letter)
-        body = letter.within(self._max_bytes - size_of(attributes)).to_json()
+        body = fitted(repr(self), letter, self._max_bytes, attributes)
         message = {"MessageBody": body, "MessageAttributes": attributes}
         if self._queue_url.endswith(".fifo"):
             message |= in_groups(letter)
@@ -103,7 +112,8 @@ class SQS:
         seen: set[str] = set()
         receipts: list[str] = []
         try:
-            while messages := await self._receive():
+            # A queue can be so long that its first messages come again before it has been read up.
+            while len(receipts) <= 2 * len(seen) and (messages := await self._receive()):
                 receipts += [message["ReceiptHandle"] for message in messages]
                 self._held.update(receipts[-len(messages) :])
                 for message in messages:
@@ -173,3 +183,9 @@ class SQS:
                     )
                 except Exception:  # no permission, or no connection: the timeout does the same
                     return
+
+
+def _region_of(queue_url: str) -> str | None:
+    """Return the region that a queue's URL names; None if it names none."""
+    match = _REGION.match(queue_url)
+    return None if match is None else match[1] or match[2]
