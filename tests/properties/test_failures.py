@@ -118,7 +118,8 @@ def curable(step: Step, setup: Setup) -> Step:
     def cured(what: str, fault: Fault) -> Fault:
         route = "own" if what == "filter" else what
         last = fault.kinds[-1]
-        is_parked = last in ENDLESS and (last == "poison" or route in setup.after)
+        counts = route in setup.after and setup.memory is Memory  # a small one may never get there
+        is_parked = last in ENDLESS and (last == "poison" or counts)
         return fault if setup.sink and is_parked else replace(fault, is_endless=False)
 
     return Step(
@@ -133,7 +134,7 @@ def check_letters(world: World) -> None:
     assert all(count == 1 for count in world.letters.values()), world.letters
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=steps_of(QUICK), setup=SETUPS, mapping=MAPPINGS)
 def test_in_one_process_nothing_is_lost_and_each_letter_is_written_once(
     steps: list[Step], setup: Setup, mapping: dict[str, Any]
@@ -152,7 +153,7 @@ MEMORIES = st.sampled_from(
 TURNS = st.sampled_from([(0,), (0, 1), (0, 0, 1), (0, 1, 1), (1, 0, 0, 1)])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=steps_of(DYING),
     setup=SETUPS,
@@ -176,7 +177,7 @@ def test_whatever_dies_repeats_and_is_not_taken_nothing_is_lost(
     deliver(steps, setup, mapping, duplicates=duplicates)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=steps_of(SLOW),
     setup=SETUPS,
