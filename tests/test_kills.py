@@ -98,7 +98,7 @@ def kills(points: Mapping[str, int]) -> str:
     ("reports", "points"),
     [
         (True, {"before effect": 1, "after effect": 1, "before letter": 1, "after letter": 2}),
-        (False, {"before effect": 9, "after effect": 12, "after letter": 1, "before answer": 1}),
+        (False, {"before effect": 4, "after effect": 6, "after letter": 1, "before answer": 1}),
         (True, {"before answer": 2, "before letter": 3, "after letter": 4, "after effect": 30}),
     ],
 )

@@ -536,7 +536,7 @@ def test_letters_that_the_sink_has_taken_count_though_the_next_one_hangs() -> No
         raise NonRetryable("no index")
 
     app = App(batch_router(handle, sync=False), dead_letter=sink)
-    result = run(app, batch_of("abc", deadline=Deadline.after(0.5)))
+    result = run(app, batch_of("abc", deadline=Deadline.after(1.5)))
     assert steps(result.not_done) == [1, 2]
     assert result.parked_by == ["batch"]
 

@@ -233,7 +233,7 @@ def test_in_threads_exactly_what_the_model_says_is_not_done(
     world.check(Host(app).process(Batch(world.records)), stop=False)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(steps=schedules(TIMELESS), threads=st.sampled_from([0, 1, 3]))
 def test_sync_and_async_routes_together_do_what_the_model_says(
     steps: list[Step], threads: int
