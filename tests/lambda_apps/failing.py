@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from typing import Any
 
 from dynaflow import App, NonRetryable, PartialFailure, Record, Router
@@ -26,14 +27,17 @@ _KILLS = {
     )
 }
 
+_one_at_a_time = threading.Lock()
+
 router = Router()
 
 
 def reach(point: str) -> None:
     """Note that a point was reached, and end this process there if that is asked for."""
-    note(f"reached {point}")
-    if _count(f"reached {point}") == _KILLS.get(point):
-        os.kill(os.getpid(), signal.SIGKILL)
+    with _one_at_a_time:  # or two threads would pass a count together, and neither see it
+        note(f"reached {point}")
+        if _count(f"reached {point}") == _KILLS.get(point):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @router.on_insert(name="own")
