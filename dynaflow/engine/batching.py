@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Collection, Hashable, Sequence
-from dataclasses import replace
 
 from dynaflow._table import CompiledRoute
 from dynaflow.batch import Status
@@ -84,9 +83,9 @@ class BatchRoutes:
             return self._chunks.next(self.desk.gate.is_open_to_batches)
 
     def prepare(self, chunk: Chunk) -> list[tuple[Member, BaseException]]:
-        r"""Make what the handler gets for each record; return those for which that cannot be had.
+        """Make what the handler gets for each record; return those for which that cannot be had.
 
-        They have failed, and are to be parked or ``refuse``\ d before the others are called.
+        They have failed: ``refuse`` has to be told of each before the others are called.
         """
         refused: list[tuple[Member, BaseException]] = []
         make_change = chunk.route.prepare
@@ -180,14 +179,14 @@ class BatchRoutes:
             return Verdict(error)
         error = misnamed_by(error, chunk) or error
         if isinstance(error, AlreadyDone):
-            others = [m for m in chunk.members if m not in done_before(error, chunk)]
-            return Verdict(error, None if final or not others else 0.0)
-        failed = [m.record for m in chunk.members if m in failed_by(error, chunk)]
+            has_others = len(done_before(error, chunk)) < len(chunk.members)
+            return Verdict(error, 0.0 if has_others and not final else None)
+        failed = failed_by(error, chunk)
         return desk.weigh(
             chunk,
             error,
             self._call(chunk).context,
-            failed=failed,
+            failed=[member.record for member in chunk.members if member in failed],
             left=0.0 if final else desk.gate.seconds_open_to_batches(),
         )
 
@@ -204,7 +203,7 @@ class BatchRoutes:
             done, status = done_before(error, chunk), Status.REPEATED
         else:
             lowest = lowest_of(failed_by(error, chunk))
-            done = [m for m in chunk.members if m.at < lowest.get(m.lane, math.inf)]
+            done = {m for m in chunk.members if m.at < lowest.get(m.lane, math.inf)}
             status = Status.DONE
         for member in chunk.members:
             if member in done:
@@ -244,14 +243,11 @@ class BatchRoutes:
             return
         in_letter = {id(record) for record in parked}
         failed = failed_by(error, chunk)
-        left = {m for m in failed if id(m.record) not in in_letter}
-        for member in left:
-            self._break(member)
         lowest = lowest_of(failed)
 
         def judged(member: Member) -> Status:
             if member in failed:
-                return Status.FAILED if member in left else Status.PARKED
+                return Status.PARKED if id(member.record) in in_letter else Status.FAILED
             is_behind = member.at > lowest.get(member.lane, math.inf)
             return Status.NOT_DONE if is_behind else Status.DONE
 
@@ -307,9 +303,11 @@ class BatchRoutes:
         # What waits behind a failure has none of its own.
         without_error = _SUCCESS if isinstance(error, InProgress) else (*_SUCCESS, Status.NOT_DONE)
         outcomes = tuple(
-            replace(
-                chunk.outcome(member, status, None if status in without_error else error),
-                attempts=0 if status is Status.NOT_DONE and not were_called else chunk.attempt,
+            chunk.outcome(
+                member,
+                status,
+                None if status in without_error else error,
+                was_called=were_called or status is not Status.NOT_DONE,
             )
             for member, status in zip(chunk.members, statuses, strict=True)
         )

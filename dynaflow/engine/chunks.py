@@ -98,11 +98,16 @@ class Chunk:
         return tuple(self.outcome(member, status, error) for member in self.members)
 
     def outcome(
-        self, member: Member, status: Status, error: BaseException | None = None
+        self,
+        member: Member,
+        status: Status,
+        error: BaseException | None = None,
+        *,
+        was_called: bool = True,
     ) -> Outcome:
         """Return the outcome of the call for one of its records."""
-        took = time.perf_counter() - self.started
-        return Outcome(member.record, self.route.name, status, error, took, self.attempt)
+        took, attempts = time.perf_counter() - self.started, self.attempt if was_called else 0
+        return Outcome(member.record, self.route.name, status, error, took, attempts)
 
     def drop_pending(self) -> None:
         """Forget the awaitable; a coroutine is closed, because nobody will await it."""

@@ -12,11 +12,10 @@ from dynaflow.errors import AlreadyDone
 __all__ = ["done_before", "failed_by", "lowest_of", "misnamed_by"]
 
 
-def failed_by(error: BaseException, chunk: Chunk) -> Collection[Member]:
+def failed_by(error: BaseException, chunk: Chunk) -> set[Member]:
     """Return the members that a call has failed: those that a PartialFailure names, else all."""
-    if not isinstance(error, PartialFailure):
-        return chunk.members
-    return _named_by(error, chunk) or chunk.members
+    named = _named_by(error, chunk) if isinstance(error, PartialFailure) else set()
+    return named or set(chunk.members)
 
 
 def lowest_of(members: Collection[Member]) -> dict[Lane, int]:
@@ -44,10 +43,10 @@ def misnamed_by(error: BaseException, chunk: Chunk) -> ValueError | None:
     return misnamed
 
 
-def done_before(error: AlreadyDone, chunk: Chunk) -> Collection[Member]:
+def done_before(error: AlreadyDone, chunk: Chunk) -> set[Member]:
     """Return the members that an earlier delivery has done: those that it names, else all."""
     named = {id(record) for record in error.records}
-    return [m for m in chunk.members if id(m.record) in named] if named else chunk.members
+    return {member for member in chunk.members if not named or id(member.record) in named}
 
 
 def _named_by(error: PartialFailure, chunk: Chunk) -> set[Member]:
