@@ -247,3 +247,18 @@ async def test_no_async_test_client_remembers_what_another_did() -> None:
             await stream.send(batch)
             await stream.send(batch)
         assert handlers.taken() == [("save", 0), ("save", 0), ("save", 1)]
+
+
+@pytest.mark.anyio
+async def test_what_has_expired_is_gone_with_the_next_batch() -> None:
+    now = 0.0
+    handlers = Handlers()
+    app, memory = App(handlers.router("save")), Memory(exclusive=True, clock=lambda: now)
+    handlers.failing = {("save", 0)}
+    batch = batch_of("xa")
+    first = await deliver(app, batch, memory)
+    await deliver(app, Batch(first.not_done, batch.source_arn), memory)  # as the poller does
+    assert memory
+    handlers.failing, now = set(), 100_000.0
+    await deliver(app, batch_of("b"), memory)
+    assert not memory

@@ -11,7 +11,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from dynaflow.batch import BatchResult, Outcome, Status
 from dynaflow.engine.jobs import Lane
@@ -41,6 +41,7 @@ class _Failures:
 
 
 _NONE = _Failures(0, 0.0)
+_Entry = TypeVar("_Entry", _Done, _Failures)
 
 
 class Memory:
@@ -94,10 +95,7 @@ class Memory:
         known = self._done.get(key)
         if known is None:
             return False
-        if known.forgotten_at <= self._clock():
-            del self._done[key]
-            return False
-        if parked and not known.is_parked:
+        if known.forgotten_at <= self._clock() or (parked and not known.is_parked):
             del self._done[key]
             return False
         return known.content == _content(record)  # events made by hand may share their ids
@@ -145,6 +143,7 @@ class Memory:
             result: what became of it.
             all_come_again: whether its failure brings back records below the lowest one, too.
         """
+        self._forget_expired()
         failed = result.failed
         if failed is None:
             self._forget_all(records)
@@ -188,6 +187,12 @@ class Memory:
         found = self._failures.get(key, _NONE)
         return found if found.forgotten_at > self._clock() else _NONE
 
+    def _forget_expired(self) -> None:
+        """Forget what counts no more, or one failure would make every later batch ask for it."""
+        now = self._clock()
+        _forget_until(now, self._done)
+        _forget_until(now, self._failures)
+
     def _forget_all(self, records: Iterable[Record | Undecodable]) -> None:
         if not self:
             return
@@ -198,6 +203,12 @@ class Memory:
         numbers = {number for _, _, number in done}
         for seeded in [seeded for seeded in self._seeded if seeded[0] in numbers]:
             del self._seeded[seeded]
+
+
+def _forget_until(now: float, entries: OrderedDict[_Key, _Entry]) -> None:
+    """Forget what has expired; what came first is over first."""
+    while entries and next(iter(entries.values())).forgotten_at <= now:
+        entries.popitem(last=False)
 
 
 def _alone_in_their_lane(lanes: Sequence[Lane]) -> Iterator[int]:

@@ -135,9 +135,9 @@ def _recall(lane: Lane, plan: Plan) -> None:
     for job in lane.jobs:
         left: list[Step] = []
         for route in job.matched:
-            is_called = isinstance(route, CompiledRoute)
-            is_behind = own_again or (batch_again and route.batching is not None)
-            is_behind = is_behind and is_called
+            is_behind = isinstance(route, CompiledRoute) and (
+                own_again or (batch_again and route.batching is not None)
+            )
             if memory.has_done(job.record, route.name, parked=is_behind):
                 plan.refused.append(Outcome(job.record, route.name, Status.REPEATED, attempts=0))
                 continue
