@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from inspect import iscoroutine, iscoroutinefunction
 from threading import Lock
@@ -10,7 +11,15 @@ from typing import Any
 
 from dynaflow.errors import DynaflowError, ExtraMissing
 
-__all__ = ["AwsClient"]
+__all__ = ["AwsClient", "error_code"]
+
+
+def error_code(error: Exception) -> str:
+    """Return the code that AWS gave, of botocore's ClientError; empty for any other error."""
+    answer = getattr(error, "response", None)
+    details = answer.get("Error") if isinstance(answer, Mapping) else None
+    code = details.get("Code") if isinstance(details, Mapping) else None
+    return code if isinstance(code, str) else ""
 
 
 class AwsClient:

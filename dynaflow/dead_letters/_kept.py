@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynaflow._aws import AwsClient
+from dynaflow._aws import AwsClient, error_code
 from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.errors import DeadLetterError, ExtraMissing
 from dynaflow.values import harmless
@@ -122,7 +122,5 @@ def _name_of(error: Exception) -> str:
     name = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         return f"{name}: {error.strerror}"
-    answer = getattr(error, "response", None)  # botocore's ClientError
-    details = answer.get("Error") if isinstance(answer, Mapping) else None
-    code = details.get("Code") if isinstance(details, Mapping) else None
-    return f"{name} ({code})" if isinstance(code, str) and code.isprintable() else name
+    code = error_code(error)
+    return f"{name} ({code})" if code and code.isprintable() else name

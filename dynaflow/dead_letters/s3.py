@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
-from dynaflow._aws import AwsClient
+from dynaflow._aws import AwsClient, error_code
 from dynaflow.dead_letter import MAX_BYTES, DeadLetterRecord
 from dynaflow.dead_letters._kept import Kept, errors_of, put, read
 
@@ -110,7 +110,7 @@ class S3:
             try:
                 answer = await self._client.call("get_object", Bucket=self._bucket, Key=key)
             except Exception as error:
-                if getattr(error, "response", {}).get("Error", {}).get("Code") == "NoSuchKey":
+                if error_code(error) == "NoSuchKey":
                     return None  # another reader was faster
                 raise
             body = answer["Body"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from dynaflow._told import type_of
 from dynaflow.errors import ExtraMissing, Skip
 from dynaflow.middleware import Call, Process
 from dynaflow.observe import BatchEnded, CallEnded, CallRetried, Event
@@ -99,7 +100,7 @@ class OpenTelemetry:
             except Skip:  # the record is done
                 raise
             except BaseException as error:
-                span.set_attribute("error.type", _type_name(error))
+                span.set_attribute("error.type", type_of(error))
                 span.set_status(trace.Status(trace.StatusCode.ERROR))
                 raise
 
@@ -149,12 +150,3 @@ def _attributes_of(call: Call) -> dict[str, Any]:
         attributes["messaging.destination.name"] = table
         attributes["aws.dynamodb.table_names"] = (table,)
     return attributes
-
-
-def _type_name(error: BaseException) -> str:
-    kind = type(error)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )

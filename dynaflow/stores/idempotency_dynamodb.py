@@ -10,7 +10,7 @@ import math
 import os
 from typing import Any, NoReturn
 
-from dynaflow._aws import AwsClient
+from dynaflow._aws import AwsClient, error_code
 from dynaflow._marks import Mark
 from dynaflow.errors import DynaflowError, StoreError, StoreRefused
 
@@ -158,7 +158,7 @@ class DynamoDBMarks:
                 **arguments,
             )
         except Exception as error:
-            if _code_of(error) != "ConditionalCheckFailedException":
+            if error_code(error) != "ConditionalCheckFailedException":
                 self._fail(operation, error)
             found = error.response.get("Item")  # type: ignore[attr-defined]  # it has a code
             return False, await self._read(key) if found is None else found
@@ -194,7 +194,7 @@ class DynamoDBMarks:
     def _fail(self, operation: str, error: Exception) -> NoReturn:
         if isinstance(error, DynaflowError):
             raise error
-        why = _code_of(error) or type(error).__name__
+        why = error_code(error) or type(error).__name__
         raise StoreError(
             f"{operation} on the table of marks {self._table!r} failed: {why}. Check that it is "
             f"there, and that its IAM actions are allowed, if that stays so"
@@ -207,9 +207,3 @@ def _seconds(at: float) -> dict[str, str]:
 
 def _milliseconds(at: float) -> dict[str, str]:
     return {"N": str(math.ceil(at * 1000))}
-
-
-def _code_of(error: Exception) -> str:
-    """Return the service's code of botocore's ClientError; empty for any other error."""
-    response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
