@@ -150,13 +150,10 @@ def log_event(event: Event) -> None:
         return
     if not isinstance(event, CallEnded):
         return
-    if len(event.outcomes) == 1:
-        _log_one(event.outcome)
-        return
-    for status in (Status.FAILED, Status.PARKED, Status.NOT_DONE, Status.SKIPPED, Status.REPEATED):
+    for status in _TEXTS:
         outcomes = [outcome for outcome in event.outcomes if outcome.status is status]
         if outcomes:
-            _log_several(outcomes, len(event.outcomes))
+            _log(outcomes, len(event.outcomes))
             return
 
 
@@ -173,47 +170,67 @@ def warn_of_unmatched(records: Sequence[Record]) -> None:
         )
 
 
-def _log_one(outcome: Outcome) -> None:
-    record, error = outcome.record, outcome.error
-    where = (
-        outcome.route or "no route",
-        record.sequence_number,
-        record.source_arn or "unknown stream",
+# What became of one record, and of several records of one call; the worst first.
+_TEXTS = {
+    Status.FAILED: (
+        "%s failed for record %s of %s (%s); the record is not done and comes again",
+        "%s failed for %d of %d records of %s, the lowest is %s (%s); they are not done and come "
+        "again",
+    ),
+    Status.PARKED: (
+        "%s failed for record %s of %s (%s); the record is in a dead letter and does not come "
+        "again",
+        "%s failed for %d of %d records of %s, the lowest is %s (%s); they are in dead letters "
+        "and do not come again",
+    ),
+    Status.NOT_DONE: (
+        "%s was cut off for record %s of %s; the record is not done and comes again",
+        "%s was cut off for %d of %d records of %s, the lowest is %s; they are not done and come "
+        "again",
+    ),
+    Status.SKIPPED: (
+        "%s skipped record %s of %s%s",
+        "%s skipped %d of %d records of %s, the lowest is %s%s",
+    ),
+    Status.REPEATED: (
+        "%s had done record %s of %s before; it is not called again",
+        "%s had done %d of %d records of %s before, the lowest is %s; it is not called again for "
+        "them",
+    ),
+}
+_IN_PROGRESS = (
+    "%s is at work on record %s of %s in another delivery; here it is not done and comes again",
+    "%s is at work on some of %d of %d records of %s in another delivery, the lowest is %s; here "
+    "they are not done and come again",
+)
+
+
+def _log(outcomes: Sequence[Outcome], total: int) -> None:
+    """Log the outcomes of one status, other than done, in a call of so many records."""
+    lowest = min(outcomes, key=lambda outcome: outcome.record.position)
+    status, record, error = lowest.status, lowest.record, lowest.error
+    route, number = lowest.route or "no route", record.sequence_number
+    stream = record.source_arn or "unknown stream"
+    is_one = total == 1
+    is_elsewhere = status is Status.NOT_DONE and isinstance(error, InProgress)
+    text = (_IN_PROGRESS if is_elsewhere else _TEXTS[status])[0 if is_one else 1]
+    where: tuple[Any, ...] = (
+        (route, number, stream) if is_one else (route, len(outcomes), total, stream, number)
     )
-    if outcome.status is Status.FAILED:
-        logger.error(
-            "%s failed for record %s of %s (%s); the record is not done and comes again",
-            *where,
-            type(error).__name__,
-            exc_info=error,
-        )
-    elif outcome.status is Status.PARKED:
-        logger.error(
-            "%s failed for record %s of %s (%s); the record is in a dead letter and does not come "
-            "again",
-            *where,
-            type(error).__name__,
-            exc_info=error,
-        )
-    elif outcome.status is Status.SKIPPED:
-        logger.log(_level_of_skipped(error), "%s skipped record %s of %s%s", *where, _why(error))
-    elif outcome.status is Status.REPEATED:
-        logger.info("%s had done record %s of %s before; it is not called again", *where)
-    elif outcome.status is Status.NOT_DONE and isinstance(error, InProgress):
-        logger.warning(
-            "%s is at work on record %s of %s in another delivery; here it is not done and comes "
-            "again",
-            *where,
-        )
-    elif outcome.status is Status.NOT_DONE and outcome.route is not None:
-        logger.warning(
-            "%s was cut off for record %s of %s; the record is not done and comes again", *where
-        )
-    elif outcome.status is Status.NOT_DONE:
+    if status in (Status.FAILED, Status.PARKED):
+        logger.error(text, *where, type(error).__name__, exc_info=error)
+    elif status is Status.SKIPPED:
+        logger.log(_level_of_skipped(error), text, *where, _why(error))
+    elif status is Status.REPEATED:
+        logger.info(text, *where)
+    elif lowest.route is not None:
+        logger.warning(text, *where)
+    else:
         logger.warning(
             "record %s of %s was held back, because a call for its item that outlived an earlier "
             "deadline still runs; the record is not done and comes again",
-            *where[1:],
+            number,
+            stream,
         )
 
 
@@ -228,60 +245,6 @@ def _log_retry(event: CallRetried) -> None:
             type(event.error).__name__,
             event.attempt,
             event.wait,
-        )
-
-
-def _log_several(outcomes: Sequence[Outcome], total: int) -> None:
-    """Log the outcomes of one status in a call of so many records."""
-    lowest = min(outcomes, key=lambda outcome: outcome.record.position)
-    record, error = lowest.record, lowest.error
-    where = (
-        lowest.route or "no route",
-        len(outcomes),
-        total,
-        record.source_arn or "unknown stream",
-        record.sequence_number,
-    )
-    if lowest.status is Status.FAILED:
-        logger.error(
-            "%s failed for %d of %d records of %s, the lowest is %s (%s); they are not done and "
-            "come again",
-            *where,
-            type(error).__name__,
-            exc_info=error,
-        )
-    elif lowest.status is Status.PARKED:
-        logger.error(
-            "%s failed for %d of %d records of %s, the lowest is %s (%s); they are in dead letters "
-            "and do not come again",
-            *where,
-            type(error).__name__,
-            exc_info=error,
-        )
-    elif lowest.status is Status.REPEATED:
-        logger.info(
-            "%s had done %d of %d records of %s before, the lowest is %s; it is not called again "
-            "for them",
-            *where,
-        )
-    elif lowest.status is Status.SKIPPED:
-        logger.log(
-            _level_of_skipped(error),
-            "%s skipped %d of %d records of %s, the lowest is %s%s",
-            *where,
-            _why(error),
-        )
-    elif isinstance(error, InProgress):
-        logger.warning(
-            "%s is at work on some of %d of %d records of %s in another delivery, the lowest is "
-            "%s; here they are not done and come again",
-            *where,
-        )
-    else:
-        logger.warning(
-            "%s was cut off for %d of %d records of %s, the lowest is %s; they are not done and "
-            "come again",
-            *where,
         )
 
 
