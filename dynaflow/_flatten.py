@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dynaflow._checks import same_table
 from dynaflow._on_error import ErrorMap
@@ -28,63 +28,58 @@ def flatten(routers: Sequence[Router], defaults: Defaults) -> list[Route]:
         RegistrationError: a decorator that was never applied, or tables that exclude each other.
     """
     routes: list[Route] = []
+    outermost = _Inherited(defaults=defaults)
     for router in routers:
-        _collect(
-            router,
-            routes,
-            when=(),
-            table=None,
-            middleware=(),
-            defaults=defaults,
-            on_error=(),
-            group=None,
-        )
+        _collect(router, routes, outermost)
     return routes
 
 
-def _collect(
-    router: Router,
-    routes: list[Route],
-    *,
-    when: tuple[Filter, ...],
-    table: str | None,
-    middleware: tuple[Middleware, ...],
-    defaults: Defaults,
-    on_error: tuple[ErrorMap, ...],
-    group: int | None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Inherited:
+    """What the routers around it add to a route, outermost first; ``on_error`` innermost first."""
+
+    defaults: Defaults
+    when: tuple[Filter, ...] = ()
+    table: str | None = None
+    middleware: tuple[Middleware, ...] = ()
+    on_error: tuple[ErrorMap, ...] = ()
+    group: int | None = None
+
+    def within(self, router: Router, new_group: int) -> _Inherited:
+        """Return the same with what one more router adds; groups are told apart by a number."""
+        starts_group = self.group is None and router._match == "first"
+        return _Inherited(
+            defaults=router._defaults.within(self.defaults),
+            when=(*self.when, *router._when),
+            table=same_table(self.table, router._table, "a router"),
+            middleware=(*self.middleware, *router._middleware),
+            on_error=(router._on_error, *self.on_error),
+            group=new_group if starts_group else self.group,
+        )
+
+    def added_to(self, route: Route) -> Route:
+        """Return the route with all of it."""
+        whole = replace(
+            route,
+            filters=(*self.when, *route.filters),
+            table=same_table(self.table, route.table, route.name),
+            middleware=(*self.middleware, *route.middleware),
+            on_error=self.on_error,
+            group=self.group,
+        )
+        return self.defaults.applied_to(whole, is_async=is_async(route.handler))
+
+
+def _collect(router: Router, routes: list[Route], around: _Inherited) -> None:
     router._frozen = True
     for unapplied in router._unapplied.values():
         raise RegistrationError(
             f"{unapplied} was never applied to a handler. A decorator without filters is written "
             "with parentheses: @router.on_insert()"
         )
-    when = (*when, *router._when)
-    middleware = (*middleware, *router._middleware)
-    table = same_table(table, router._table, "a router")
-    defaults = router._defaults.within(defaults)
-    on_error = (router._on_error, *on_error)
-    if group is None and router._match == "first":
-        group = len(routes)  # unique: no other group starts at this index
+    inherited = around.within(router, len(routes))  # no other group starts at this index
     for entry in router._entries:
         if isinstance(entry, Router):
-            _collect(
-                entry,
-                routes,
-                when=when,
-                table=table,
-                middleware=middleware,
-                defaults=defaults,
-                on_error=on_error,
-                group=group,
-            )
+            _collect(entry, routes, inherited)
         else:
-            route = replace(
-                entry,
-                filters=(*when, *entry.filters),
-                table=same_table(table, entry.table, entry.name),
-                middleware=(*middleware, *entry.middleware),
-                on_error=on_error,
-                group=group,
-            )
-            routes.append(defaults.applied_to(route, is_async=is_async(entry.handler)))
+            routes.append(inherited.added_to(entry))
