@@ -25,11 +25,13 @@ __all__ = [
     "OPERATORS",
     "ORDERED",
     "RESERVED",
+    "VIEW_TYPES",
     "Constant",
     "ImageName",
     "PathRef",
     "has_image",
     "refuse_if_left_out",
+    "view_types_without",
     "written",
 ]
 
@@ -51,16 +53,25 @@ _EVENTS: Final = {
     "old": (EventName.MODIFY, EventName.REMOVE),
     "keys": (),
 }
-_WITHOUT: Final = {
+_WITHOUT: Final[dict[ImageName, tuple[str, ...]]] = {
     "new": ("KEYS_ONLY", "OLD_IMAGE"),
     "old": ("KEYS_ONLY", "NEW_IMAGE"),
     "keys": (),
 }
 
 
+VIEW_TYPES: Final = ("NEW_AND_OLD_IMAGES", "NEW_IMAGE", "OLD_IMAGE", "KEYS_ONLY")
+"""What a stream can carry beside the keys."""
+
+
 def has_image(event_name: EventName, image: ImageName) -> bool:
     """Return True if the item has this image at such an event, whatever the stream carries."""
     return image == "keys" or event_name in _EVENTS[image]
+
+
+def view_types_without(image: ImageName) -> tuple[str, ...]:
+    """Return the view types of streams that leave this image out."""
+    return _WITHOUT[image]
 
 
 def refuse_if_left_out(image: ImageName, record: Record, reader: str) -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from dynaflow._explain import Explanation
     from dynaflow._host import Host
     from dynaflow.engine.run import Runner
+    from dynaflow.pushdown import Pushdown
 
 __all__ = ["REPORT_VARIABLE", "App", "FailurePolicy", "Lifespan", "OnUnmatched", "as_app"]
 
@@ -249,6 +250,66 @@ class App:
 
         lane_of = self._ordering.lane_of
         return explain(self._table, record, lane_of=lane_of, show_data=show_data)
+
+    def pushdown(
+        self,
+        table: str | None = None,
+        *,
+        view_type: str | None = None,
+        max_patterns: int = 5,
+    ) -> Pushdown:
+        """Compile the filters for Lambda's event source mapping; nothing is opened or connected.
+
+        Sound always: for every record that DynamoDB can write, if a route would run or fail, a
+        pattern matches. What the patterns cannot say is reported, route by route.
+
+        Args:
+            table: whose stream the mapping reads; routes of other tables are left out. None for
+                patterns that will do for the streams of all tables.
+            view_type: the stream's view type. With None one pattern more keeps what would fail on a
+                stream without the images that filters read.
+            max_patterns: how many patterns the mapping takes: 5, or up to 10 by a higher quota.
+
+        Raises:
+            DynaflowError: no route takes records of the table, or an argument cannot be.
+        """
+        from dynaflow.pushdown import push_down
+
+        return push_down(
+            self.routes,
+            table=table,
+            view_type=view_type,
+            max_patterns=max_patterns,
+            wants_unmatched=self._unmatched == "fail",
+        )
+
+    def filter_criteria(
+        self,
+        table: str | None = None,
+        *,
+        view_type: str | None = None,
+        max_patterns: int = 5,
+    ) -> dict[str, Any]:
+        """Return FilterCriteria for ``CreateEventSourceMapping``; ``{}`` is no filter.
+
+        Arguments and errors are those of ``pushdown``.
+        """
+        return self.pushdown(
+            table, view_type=view_type, max_patterns=max_patterns
+        ).filter_criteria()
+
+    def filter_patterns(
+        self,
+        table: str | None = None,
+        *,
+        view_type: str | None = None,
+        max_patterns: int = 5,
+    ) -> list[dict[str, Any]]:
+        """Return the patterns as objects, as AWS CDK's ``FilterCriteria.filter`` takes them.
+
+        Arguments and errors are those of ``pushdown``.
+        """
+        return self.pushdown(table, view_type=view_type, max_patterns=max_patterns).patterns
 
     async def process(
         self,

@@ -24,6 +24,8 @@ params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _on_error _checks _route routing _flatten _table _compile _explain _overriding
+_pattern _alternatives pushdown
+permissions
 _plain _told dead_letter _mark_keys _marks _patience _claim idempotency
 transaction _commit checkpoints source lineage _aws
 engine/lost engine/fold engine/order engine/refused engine/jobs engine/memory
@@ -38,6 +40,7 @@ stores/idempotency_memory stores/idempotency_sqlite stores/idempotency_dynamodb 
 dead_letters/_kept dead_letters/jsonl dead_letters/sqs dead_letters/sns dead_letters/s3
 dead_letters/__init__
 observers/emf observers/otel observers/__init__
+deploy/deployment deploy/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
 __init__
@@ -61,6 +64,7 @@ LATE = {
     ("_binding", "_models"): "pydantic is loaded only for routes that use a model",
     ("app", "engine/run"): "anyio is loaded with the first batch that needs a loop",
     ("app", "engine/bridge"): "as above",
+    ("app", "pushdown"): "patterns are made at a desk; Lambda never makes one",
     ("app", "_explain"): "explanations are for a desk; Lambda never makes one",
     ("app", "aws_lambda"): "the handler is made by its door, which knows the App",
     ("stores/__init__", "stores/memory"): "a store is loaded when it is asked for",
@@ -77,6 +81,7 @@ DOORS = {
     "stores": ("stores/",),
     "dead_letters": ("dead_letters/",),
     "observers": ("observers/",),
+    "deploy": ("deploy/",),
     "poller": ("poller/",),
 }
 

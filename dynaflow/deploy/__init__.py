@@ -1,0 +1,1 @@
+"""What brings an App to AWS Lambda: its event source mapping, role and alarms; its zip file."""

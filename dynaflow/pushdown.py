@@ -1,0 +1,352 @@
+"""Filters → FilterCriteria, so that Lambda is not invoked for records that no route takes.
+
+Sound always: if a route would run for a record, or fail it, one of the patterns matches. They may
+match more; what they cannot say, and why, is reported. Limits: AWS Lambda Developer Guide, "Lambda
+quotas" and "Control which events Lambda sends to your function".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import combinations
+from typing import Any, Final
+
+from dynaflow._alternatives import Alternative, alternatives, merged
+from dynaflow._conditions import Filter, Not
+from dynaflow._paths import VIEW_TYPES, ImageName, has_image, view_types_without
+from dynaflow._pattern import ABSENT, PRESENT, Pattern, Rule, parsed, shown
+from dynaflow._route import Route
+from dynaflow._table import ttl_delete
+from dynaflow.errors import DynaflowError
+from dynaflow.record import EventName
+
+__all__ = ["MOST_LETTERS", "MOST_PATTERNS", "Pushdown", "Pushed", "RoutePushdown", "push_down"]
+
+MOST_PATTERNS: Final = 5
+"""Patterns that an event source mapping takes; 10 after a request for a higher quota."""
+
+MOST_LETTERS: Final = 4096
+"""Characters of one pattern."""
+
+_MOST_BY_QUOTA: Final = 10
+_AT_ONCE: Final = 64  # patterns among which the best pair is looked for
+_EVERY: Final = Pattern(frozenset(EventName), {})
+
+
+class Pushed(StrEnum):
+    """How much of a route's filters the patterns say."""
+
+    EXACTLY = "exactly"
+    """They match what the route takes, and nothing else for its sake."""
+    WIDENED = "widened"
+    """They leave out some of what the route does not take."""
+    NOT = "not"
+    """They leave out nothing that the filters do; at most the event is told."""
+    NEVER = "never"
+    """The route's filters are never true, so it needs no record."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePushdown:
+    """What the patterns say of one route.
+
+    Args:
+        route: its name.
+        pushed: how much of its filters.
+        reasons: why not all of it.
+        wanted: what it needs by itself, before the routes' patterns come together.
+    """
+
+    route: str
+    pushed: Pushed
+    reasons: tuple[str, ...] = ()
+    wanted: tuple[Pattern, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pushdown:
+    """The patterns for an event source mapping, and how exact they are.
+
+    Args:
+        given: the patterns; none at all means no filter.
+        routes: what they say of each route, in order of registration.
+        widenings: what was given up so that they fit, or for somebody who wants every record.
+    """
+
+    given: tuple[Pattern, ...]
+    routes: tuple[RoutePushdown, ...]
+    widenings: tuple[str, ...] = ()
+
+    @property
+    def patterns(self) -> list[dict[str, Any]]:
+        """The patterns as objects, as FilterCriteria write them."""
+        return [pattern.to_dict() for pattern in self.given]
+
+    def filter_criteria(self) -> dict[str, Any]:
+        """Return what ``CreateEventSourceMapping`` takes as FilterCriteria; ``{}`` is no filter."""
+        if not self.given:
+            return {}
+        return {"Filters": [{"Pattern": pattern.to_json()} for pattern in self.given]}
+
+    def not_covered_by(self, filter_criteria: Mapping[str, Any] | None) -> list[str]:
+        """Return the routes that may miss records if a mapping has these FilterCriteria.
+
+        A route is named, too, if its filters cannot be compared with patterns written by others.
+
+        Args:
+            filter_criteria: as ``GetEventSourceMapping`` returns them; None or empty for no filter.
+        """
+        filters = (filter_criteria or {}).get("Filters") or []
+        live = [parsed(entry.get("Pattern") or "{}") for entry in filters]
+        if not live:
+            return []
+        return [
+            route.route
+            for route in self.routes
+            if not all(any(wide.covers(want) for wide in live) for want in route.wanted)
+        ]
+
+
+def push_down(
+    routes: Iterable[Route],
+    *,
+    table: str | None = None,
+    view_type: str | None = None,
+    max_patterns: int = MOST_PATTERNS,
+    wants_unmatched: bool = False,
+) -> Pushdown:
+    """Compile the filters of routes; ``App.pushdown`` says more.
+
+    Args:
+        routes: as the App calls them.
+        table: whose stream; routes of others are left out.
+        view_type: what the stream carries; None for any.
+        max_patterns: how many patterns the mapping takes.
+        wants_unmatched: whether records that no route takes must be seen, too.
+
+    Raises:
+        DynaflowError: no route takes records of the table, or an argument cannot be.
+    """
+    if not isinstance(max_patterns, int) or not 1 <= max_patterns <= _MOST_BY_QUOTA:
+        raise DynaflowError(
+            f"max_patterns={max_patterns!r}: a mapping takes {MOST_PATTERNS} patterns, or up to "
+            f"{_MOST_BY_QUOTA} after a request for a higher quota"
+        )
+    if view_type is not None and view_type not in VIEW_TYPES:
+        raise DynaflowError(f"view_type={view_type!r} is unknown: write {', '.join(VIEW_TYPES)}")
+    wants = [_want(route, view_type) for route in _of_table(tuple(routes), table)]
+    if wants_unmatched:
+        return _unfiltered(wants, "App(unmatched='fail') has to see what no route takes")
+    if not any(want.alternatives for want in wants):
+        return _unfiltered(wants, "the filters of all routes are never true")
+    given = [
+        _Given(alternative.pattern, frozenset({want.route.name}))
+        for want in wants
+        for alternative in want.alternatives
+    ]
+    guard = None if view_type is not None else _guard(wants)
+    fitted = _Fitted(given, guard, max_patterns)
+    catch_all = next((one for one in fitted.given if one.pattern.is_catch_all), None)
+    if catch_all is not None and not fitted.widened:
+        return _unfiltered(wants, f"{min(catch_all.routes)} takes every record")
+    if catch_all is not None:
+        return _unfiltered(wants, f"not even {max_patterns} patterns leave anything out")
+    told = tuple(_told(want, fitted.widened.get(want.route.name, ())) for want in wants)
+    return Pushdown(tuple(one.pattern for one in fitted.given), told, tuple(fitted.texts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Want:
+    """What a route wants by itself."""
+
+    route: Route
+    alternatives: tuple[Alternative, ...]
+
+
+def _of_table(routes: Sequence[Route], table: str | None) -> list[Route]:
+    chosen = [route for route in routes if table is None or route.table in (None, table)]
+    if not chosen:
+        known = sorted({route.table for route in routes if route.table is not None})
+        raise DynaflowError(
+            f"no route takes records of table {table!r}: those of the App take {', '.join(known)}"
+            if known
+            else "the App has no route, so that there is nothing to filter for"
+        )
+    return chosen
+
+
+def _want(route: Route, view_type: str | None) -> _Want:
+    if route.batching is not None and route.batching.latest_only:
+        reason = "latest_only has to see every later change of an item, also those it does not take"
+        return _Want(route, (Alternative(_EVERY, (reason,)),))
+    found: list[Alternative] = []
+    conditions = _conditions(route)
+    for event in EventName:
+        if event not in route.event_names:
+            continue
+        missing = [i for i in _images(conditions, event) if view_type in view_types_without(i)]
+        if missing:
+            reason = f"on {event} the stream does not carry the {missing[0]} image that is read"
+            found.append(Alternative(Pattern(frozenset({event}), {}), (reason,)))
+        else:
+            found.extend(alternatives(conditions, event))
+    return _Want(route, tuple(merged(found)))
+
+
+def _conditions(route: Route) -> tuple[Filter, ...]:
+    """Return what is asked about a record, in order, once its event and table are right."""
+    if route.ttl is None:
+        return route.filters
+    ttl = ttl_delete(route)
+    return (ttl if route.ttl else Not(ttl), *route.filters)
+
+
+def _images(conditions: Sequence[Filter], event: EventName) -> list[ImageName]:
+    """Return the images that are read and that an item has at the event, keys left out."""
+    read = {path.image for condition in conditions for path in condition.paths()}
+    return [image for image in ("new", "old") if image in read and has_image(event, image)]
+
+
+def _guard(wants: Sequence[_Want]) -> Pattern | None:
+    """Return the pattern for records that fail because their stream lacks an image.
+
+    They must be seen, so that somebody learns of it. On a stream that has the images it matches
+    nothing.
+    """
+    events, view_types = set[EventName](), set[str]()
+    for want in wants:
+        conditions = _conditions(want.route)
+        for event in want.route.event_names:
+            for image in _images(conditions, event):
+                events.add(event)
+                view_types.update(view_types_without(image))
+    if not events:
+        return None
+    rules = frozenset(Rule("is", view_type) for view_type in view_types)
+    return Pattern(frozenset(events), {("dynamodb", "StreamViewType"): rules})
+
+
+def _unfiltered(wants: Sequence[_Want], reason: str) -> Pushdown:
+    """Return that there is no filter, and that no route's filters are told therefore."""
+    routes = []
+    for want in wants:
+        told = _told(want, ())
+        takes_all = told.pushed is Pushed.EXACTLY and any(p.is_catch_all for p in told.wanted)
+        if told.pushed is not Pushed.NEVER and not takes_all:
+            told = replace(told, pushed=Pushed.NOT, reasons=(*told.reasons, reason))
+        routes.append(told)
+    return Pushdown((), tuple(routes), (reason,))
+
+
+def _told(want: _Want, widened: Sequence[str]) -> RoutePushdown:
+    """Say how much of a route's filters its patterns say."""
+    patterns = tuple(alternative.pattern for alternative in want.alternatives)
+    own = (reason for alternative in want.alternatives for reason in alternative.left_out)
+    reasons = tuple(dict.fromkeys((*own, *widened)))
+    name = want.route.name
+    if not patterns:
+        events = " or ".join(sorted(want.route.event_names))
+        return RoutePushdown(name, Pushed.NEVER, (f"its filters are never true on {events}",))
+    if not reasons:
+        return RoutePushdown(name, Pushed.EXACTLY, (), patterns)
+    says_nothing = all(not p.fields for p in patterns) and any(
+        alternative.left_out for alternative in want.alternatives
+    )
+    return RoutePushdown(name, Pushed.NOT if says_nothing else Pushed.WIDENED, reasons, patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A pattern, and the routes that it is for."""
+
+    pattern: Pattern
+    routes: frozenset[str]
+
+    def joined(self, other: _Given) -> _Given:
+        return _Given(self.pattern.joined(other.pattern), self.routes | other.routes)
+
+
+class _Fitted:
+    """Patterns made to fit the limits of a mapping.
+
+    ``given`` are the patterns, ``widened`` the reasons by route, ``texts`` all reasons.
+    """
+
+    def __init__(self, given: Sequence[_Given], guard: Pattern | None, most: int) -> None:
+        self.widened: dict[str, tuple[str, ...]] = {}
+        self.texts: list[str] = []
+        self._most = most
+        room = most if guard is None else max(1, most - 1)
+        shortened = self._joined([self._shortened(one) for one in given])
+        self.given = [self._shortened(one) for one in self._fewer(shortened, room)]
+        if guard is not None:
+            both = self._joined([*self.given, _Given(guard, frozenset())])
+            self.given = both if most > 1 else self._fewer(both, most)
+
+    def _joined(self, given: Sequence[_Given]) -> list[_Given]:
+        """Join what can be joined without matching more."""
+        kept: list[_Given] = []
+        for one in given:
+            current = one
+            while True:
+                other = next((k for k in kept if k.pattern.loses_nothing(current.pattern)), None)
+                if other is None:
+                    break
+                kept.remove(other)
+                current = other.joined(current)
+            kept.append(current)
+        return kept
+
+    def _fewer(self, given: list[_Given], room: int) -> list[_Given]:
+        """Join those patterns by which the least is lost, until there is room for all."""
+        waiting = given[_AT_ONCE:]
+        given = given[:_AT_ONCE]
+        while True:
+            while len(given) > (room if not waiting else _AT_ONCE // 2):
+                one, other = min(combinations(given, 2), key=_loss)
+                rest = [g for g in given if g is not one and g is not other]
+                given = self._joined([*rest, self._widen(one, other)])
+            if not waiting:
+                return given
+            free = _AT_ONCE - len(given)
+            given, waiting = self._joined([*given, *waiting[:free]]), waiting[free:]
+
+    def _widen(self, one: _Given, other: _Given) -> _Given:
+        union = one.joined(other)
+        names = ", ".join(sorted(union.routes))
+        self._tell(
+            union.routes,
+            f"a mapping takes {self._most} patterns: those for {names} became one, which matches "
+            f"{union.pattern}",
+        )
+        return union
+
+    def _shortened(self, given: _Given) -> _Given:
+        """Leave out the longest list of values until the pattern is short enough."""
+        pattern = given.pattern
+        while len(pattern.to_json()) > MOST_LETTERS:
+            longest = max(pattern.fields, key=lambda f: len(str(pattern.fields[f])) + len(str(f)))
+            fields = dict(pattern.fields)
+            rules = fields.pop(longest)
+            if not rules & {ABSENT, PRESENT} and len(rules) > 1:
+                fields[longest] = frozenset({PRESENT})
+            pattern = Pattern(pattern.events, fields)
+            self._tell(
+                given.routes,
+                f"a pattern has at most {MOST_LETTERS:,} characters: it no longer says which "
+                f"values {shown(longest)} has",
+            )
+        return _Given(pattern, given.routes)
+
+    def _tell(self, routes: Iterable[str], text: str) -> None:
+        if text not in self.texts:
+            self.texts.append(text)
+        for route in routes:
+            self.widened[route] = (*self.widened.get(route, ()), text)
+
+
+def _loss(pair: tuple[_Given, _Given]) -> float:
+    one, other = (given.pattern for given in pair)
+    return one.selectivity + other.selectivity - 2 * one.joined(other).selectivity
