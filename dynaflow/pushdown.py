@@ -22,13 +22,24 @@ from dynaflow._table import ttl_delete
 from dynaflow.errors import DynaflowError
 from dynaflow.record import EventName
 
-__all__ = ["MOST_LETTERS", "MOST_PATTERNS", "Pushdown", "Pushed", "RoutePushdown", "push_down"]
+__all__ = [
+    "MOST_LETTERS",
+    "MOST_PATTERNS",
+    "VIEW_TYPE",
+    "Pushdown",
+    "Pushed",
+    "RoutePushdown",
+    "push_down",
+]
 
 MOST_PATTERNS: Final = 5
 """Patterns that an event source mapping takes; 10 after a request for a higher quota."""
 
 MOST_LETTERS: Final = 4096
 """Characters of one pattern."""
+
+VIEW_TYPE: Final = ("dynamodb", "StreamViewType")
+"""The field by which a stream tells which images it carries."""
 
 _MOST_BY_QUOTA: Final = 10
 _AT_ONCE: Final = 64  # patterns among which the best pair is looked for
@@ -225,7 +236,7 @@ def _guard(wants: Sequence[_Want]) -> Pattern | None:
     if not events:
         return None
     rules = frozenset(Rule("is", view_type) for view_type in view_types)
-    return Pattern(frozenset(events), {("dynamodb", "StreamViewType"): rules})
+    return Pattern(frozenset(events), {VIEW_TYPE: rules})
 
 
 def _unfiltered(wants: Sequence[_Want], reason: str) -> Pushdown:
@@ -318,7 +329,7 @@ class _Fitted:
         names = ", ".join(sorted(union.routes))
         self._tell(
             union.routes,
-            f"a mapping takes {self._most} patterns: those for {names} became one, which matches "
+            f"a mapping takes {_counted(self._most)}: those for {names} became one, which matches "
             f"{union.pattern}",
         )
         return union
@@ -345,6 +356,10 @@ class _Fitted:
             self.texts.append(text)
         for route in routes:
             self.widened[route] = (*self.widened.get(route, ()), text)
+
+
+def _counted(patterns: int) -> str:
+    return "1 pattern" if patterns == 1 else f"{patterns} patterns"
 
 
 def _loss(pair: tuple[_Given, _Given]) -> float:

@@ -53,6 +53,10 @@ def test_routes_are_listed_in_order_with_everything_that_decides_about_them(
             "on_invalid": "fail",
             "async": True,
             "batch": None,
+            "pushed_down": {
+                "pushed": "widened",
+                "reasons": ['F.new["total.net"] > 10 orders numbers, which patterns see as text'],
+            },
         },
         {
             "name": "expiry",
@@ -65,6 +69,12 @@ def test_routes_are_listed_in_order_with_everything_that_decides_about_them(
             "on_invalid": "skip",
             "async": False,
             "batch": None,
+            "pushed_down": {
+                "pushed": "widened",
+                "reasons": [
+                    "ttl_attribute='expires_at' compares times, which patterns cannot",
+                ],
+            },
         },
     ]
     assert result.stderr == ""
@@ -72,7 +82,8 @@ def test_routes_are_listed_in_order_with_everything_that_decides_about_them(
 
 def test_routes_in_a_pipe_are_one_line_each_and_nothing_is_cut_off(project: Project) -> None:
     head, ship, expiry = project.run("routes", "shop:app").stdout.splitlines()
-    assert head.split() == ["route", "events", "table", "filters", "parameters", "kind"]
+    columns = ["route", "events", "table", "filters", "parameters", "kind", "pushed", "down"]
+    assert head.split() == columns
     assert ship.split("  ")[0] == "shop.ship"
     assert """changed('status', to='paid'), F.new["total.net"] > 10""" in ship
     assert "old, new: dict, context: HandlerContext" in ship

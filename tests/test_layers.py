@@ -53,7 +53,8 @@ demo/ledger demo/services demo/shop demo/traffic demo/show demo/run
 demo/examples/__init__ demo/__init__
 cli/_exit cli/_options cli/_output cli/_target cli/_event cli/_grammar cli/_reload
 cli/_messages cli/_stretch cli/_letters cli/_letter_lines cli/_redrive
-cli/dead_letters cli/demo cli/explain cli/invoke cli/recover cli/routes cli/run cli/tail cli/trigger
+cli/dead_letters cli/demo cli/explain cli/filters cli/invoke cli/recover cli/routes cli/run
+cli/tail cli/trigger
 cli/_commands cli/__init__
 __main__
 """.split()

@@ -12,6 +12,7 @@ from dynaflow.cli._exit import exit_codes
 from dynaflow.cli.dead_letters import dead_letters
 from dynaflow.cli.demo import demo
 from dynaflow.cli.explain import explain
+from dynaflow.cli.filters import filters
 from dynaflow.cli.invoke import invoke
 from dynaflow.cli.recover import recover
 from dynaflow.cli.routes import routes
@@ -37,7 +38,7 @@ commands = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, run, routes, invoke, explain, tail, trigger, recover):
+for _command in (demo, run, routes, filters, invoke, explain, tail, trigger, recover):
     commands.command()(_command)
 commands.add_typer(dead_letters, name="dead-letters")
 

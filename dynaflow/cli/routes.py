@@ -11,12 +11,13 @@ from dynaflow._signature import is_async, shown
 from dynaflow.cli._options import AppDirectory, AsJson, Target
 from dynaflow.cli._output import print_json, print_table, prints_to_stderr
 from dynaflow.cli._target import load_app
+from dynaflow.pushdown import RoutePushdown, push_down
 from dynaflow.record import EventName
 from dynaflow.routing import Route
 
 __all__ = ["routes"]
 
-_COLUMNS = ("route", "events", "table", "filters", "parameters", "kind")
+_COLUMNS = ("route", "events", "table", "filters", "parameters", "kind", "pushed down")
 
 
 def routes(
@@ -25,14 +26,19 @@ def routes(
     """Print the routes of an App, in the order in which they are called."""
     with prints_to_stderr():
         app = load_app(target, app_directory)
-    described = [_described(route) for route in app.routes]
+    described = [_described(route, _pushed(route)) for route in app.routes]
     if as_json:
         print_json(described)
     else:
         print_table(_COLUMNS, [_row(route) for route in described])
 
 
-def _described(route: Route) -> dict[str, Any]:
+def _pushed(route: Route) -> RoutePushdown:
+    """Return what patterns say of a route if a mapping is for it alone."""
+    return push_down([route]).routes[0]
+
+
+def _described(route: Route, pushed: RoutePushdown) -> dict[str, Any]:
     parameters = inspect.signature(route.handler).parameters.values()
     return {
         "name": route.name,
@@ -45,6 +51,7 @@ def _described(route: Route) -> dict[str, Any]:
         "on_invalid": route.on_invalid,
         "async": is_async(route.handler),
         "batch": None if route.batching is None else asdict(route.batching),
+        "pushed_down": {"pushed": pushed.pushed.value, "reasons": list(pushed.reasons)},
     }
 
 
@@ -53,6 +60,7 @@ def _row(route: dict[str, Any]) -> tuple[str, ...]:
     if route["ttl_attribute"] is not None:
         ttl = ttl.replace(")", f", by {route['ttl_attribute']})")
     parameters = route["parameters"].items()
+    pushed = route["pushed_down"]
     return (
         route["name"],
         " ".join(route["events"]) + ttl,
@@ -60,6 +68,7 @@ def _row(route: dict[str, Any]) -> tuple[str, ...]:
         ", ".join(route["filters"]) or "none",
         ", ".join(f"{name}: {kind}" if kind else name for name, kind in parameters),
         ("async" if route["async"] else "sync") + _batch(route["batch"]),
+        ": ".join(filter(None, (pushed["pushed"], "; ".join(pushed["reasons"])))),
     )
 
 
