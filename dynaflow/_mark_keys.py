@@ -49,6 +49,11 @@ class MarkKeys:
             raise RegistrationError("Idempotent(application=...) is a text without '#'")
         self._application = application
 
+    @property
+    def path(self) -> PathRef | None:
+        """The path that is the key; None if it is a function, or the record itself."""
+        return self._key if isinstance(self._key, PathRef) else None
+
     def of(self, record: Record, route: str) -> str:
         """Return the key of a record and a route.
 

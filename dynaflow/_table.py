@@ -194,6 +194,11 @@ class RouteTable:
         )
 
     @property
+    def middleware(self) -> Sequence[Middleware]:
+        """What is around all of them, outermost first."""
+        return self._context.middleware
+
+    @property
     def declared(self) -> dict[Hashable, Callable[..., Any]]:
         """Every function that ``Depends`` names, by identity."""
         return {

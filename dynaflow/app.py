@@ -18,6 +18,7 @@ from dynaflow._compile import compile_routes
 from dynaflow._dependencies import AppValues
 from dynaflow._evaluation import open_here, open_on_loop
 from dynaflow._flatten import flatten
+from dynaflow._needs import ImageNeed, image_needs, least_view_type, refuse_unmet
 from dynaflow._overriding import Overridable
 from dynaflow._pump import MOMENT, Pump, wait_until_seen
 from dynaflow._route import checked_defaults
@@ -219,6 +220,36 @@ class App:
         return bool(tables and wanted) and (
             None in tables or None in wanted or not tables.isdisjoint(wanted)
         )
+
+    def image_needs(self, table: str | None = None) -> tuple[ImageNeed, ...]:
+        """Return which images the routes ask for, on which events, and what asks for them.
+
+        That is what handlers and dependencies take, also ``old: Order | None``, and what filters
+        read. Of what a Record or a Change is asked for, nothing is known.
+
+        Args:
+            table: leaves out routes that are for other tables; None leaves out none.
+        """
+        return image_needs(self._table, table)
+
+    def least_view_type(self, table: str | None = None) -> str:
+        """Return the smallest view type of a stream that has all of ``image_needs(table)``."""
+        return least_view_type(self.image_needs(table))
+
+    def refuse_view_type(self, view_type: str | None, table: str | None = None) -> None:
+        """Raise if a stream of this view type leaves out an image that a route asks for.
+
+        Lambda's handler does it with the first record of each stream, the poller before it starts.
+
+        Args:
+            view_type: KEYS_ONLY, NEW_IMAGE, OLD_IMAGE or NEW_AND_OLD_IMAGES; of None, or anything
+                else, nothing is known, and it is not refused.
+            table: the stream's table, as for ``image_needs``.
+
+        Raises:
+            ViewTypeMismatch: names everything that asks for such an image, and what to do.
+        """
+        refuse_unmet(self.image_needs(table), view_type, table)
 
     def plan(self, batch: Batch, *, memory: Memory | None = None) -> Plan:
         """Route every record of a batch, without running anything.

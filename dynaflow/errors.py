@@ -5,6 +5,7 @@ DynaflowError
 ├── EventError             the event is not one that a DynamoDB stream delivers; fails as a whole
 ├── RecordsFailed          some record is not done, and the caller can take only an exception
 ├── ThreadsExhausted       too many calls outlived their deadline and still run
+├── ViewTypeMismatch       the stream leaves out an image that a route asks for; nothing is run
 ├── TargetError            "module:attribute" does not lead to an App or a Router
 ├── ExtraMissing           an optional dependency is not installed
 ├── SourceError            a stream could not be read; the read may be tried again
@@ -65,6 +66,7 @@ __all__ = [
     "TransactionError",
     "TransactionRefused",
     "Unmatched",
+    "ViewTypeMismatch",
 ]
 
 
@@ -86,6 +88,10 @@ class RecordsFailed(DynaflowError):
 
 class ThreadsExhausted(DynaflowError):
     """As many calls outlived their deadline, and still run, as there are threads for them."""
+
+
+class ViewTypeMismatch(DynaflowError):
+    """The stream's view type leaves out an image that a route asks for, so nothing of it is run."""
 
 
 class TargetError(DynaflowError):

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from dynaflow._claim import Claim, Terms
 from dynaflow._mark_keys import Key, MarkKeys
 from dynaflow._marks import IdempotencyStore, Mark
+from dynaflow._paths import PathRef
 from dynaflow.errors import RegistrationError
 from dynaflow.middleware import Call, Process
 from dynaflow.record import Record
@@ -84,6 +85,13 @@ class Idempotent:
             clock=clock,
             chance=chance,
         )
+
+    def __repr__(self) -> str:
+        return f"Idempotent(key={self._keys.path!r})" if self._keys.path else "Idempotent()"
+
+    def image_paths(self) -> tuple[PathRef, ...]:
+        """Return the path of the key, if that is one: what is read of every record."""
+        return () if self._keys.path is None else (self._keys.path,)
 
     async def __call__(self, call: Call, call_next: Process) -> None:
         """Make the call, unless an earlier one has done its work."""

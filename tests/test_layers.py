@@ -23,7 +23,7 @@ _paths diff change _conditions filters _expiry
 params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
-_on_error _checks _route routing _flatten _table _compile _explain _overriding
+_on_error _checks _route routing _flatten _table _compile _needs _explain _overriding
 _pattern _alternatives pushdown
 permissions
 _plain _told dead_letter _mark_keys _marks _patience _claim idempotency
