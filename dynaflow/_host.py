@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dynaflow._loop import KeptLoop
+from dynaflow._needs import CheckedViews
 from dynaflow._watchdog import Watchdog
 from dynaflow.app import App
 from dynaflow.batch import Batch, BatchResult
@@ -41,6 +42,7 @@ class Host:
     def __init__(self, app: App, *, contain: bool = False, memory: Memory | None = None) -> None:
         self._app = app
         self._memory = memory
+        self._views = CheckedViews(app.refuse_view_type)
         self._contain = contain
         self._loop = KeptLoop(contain=contain)
         self._lifespan: asyncio.Task[None] | None = None
@@ -76,9 +78,11 @@ class Host:
             all_come_again: whether a failure brings back the whole batch.
 
         Raises:
+            ViewTypeMismatch: the stream leaves out an image that a route asks for.
             DynaflowError: an event loop is running in this thread already.
             ThreadsExhausted: too many calls outlived their deadline and still run.
         """
+        self._views.check_records(batch.records)
         self.open()
         work = self._begin(self._app.plan(batch, memory=self._memory))
         try:

@@ -17,7 +17,12 @@ from dynaflow._host import Host
 from dynaflow.app import REPORT_VARIABLE, App
 from dynaflow.batch import Batch, BatchResult, Deadline
 from dynaflow.codec import decode_event
-from dynaflow.errors import RecordsFailed, RegistrationError, ThreadsExhausted
+from dynaflow.errors import (
+    RecordsFailed,
+    RegistrationError,
+    ThreadsExhausted,
+    ViewTypeMismatch,
+)
 from dynaflow.observe import logger
 
 __all__ = ["make_handler", "make_host"]
@@ -49,6 +54,7 @@ def make_handler(
     reports = _reports(report_batch_item_failures)
     _open_early(host)
     advised = False
+    refused = set[str]()  # what the log has already
 
     def lambda_handler(event: Any, context: Any = None) -> dict[str, Any]:
         """Process the records of one invocation and name the lowest one that is not done."""
@@ -57,6 +63,12 @@ def make_handler(
             result = _process(host, event, context, reports=reports)
         except ThreadsExhausted as error:
             _leave(error)
+        except ViewTypeMismatch as error:
+            if str(error) not in refused:
+                refused.add(str(error))
+                with suppress(Exception):  # as below
+                    logger.error("Raising for every batch of this stream: %s", error)
+            raise
         except Exception:
             raise
         except BaseException as error:

@@ -125,6 +125,14 @@ class Source(Protocol):
         """The stream's ARN."""
         ...
 
+    @property
+    def view_type(self) -> str | None:
+        """Which images its records carry, in the service's words (``StreamViewType``).
+
+        None if the source does not know; it may know once it has listed the shards.
+        """
+        ...
+
     async def shards(self) -> Sequence[Shard]:
         """Return all shards that the service lists now, in any order, perhaps incompletely.
 

@@ -508,6 +508,19 @@ def test_what_fails_goes_into_the_apps_dead_letter_and_lambdas_deliveries_count(
     }
 
 
+def test_records_without_an_image_that_the_app_asks_for_are_not_run(project: Project) -> None:
+    builder = RecordBuilder(table="orders", view_type="OLD_IMAGE")
+    record = builder.insert({"id": "a"})
+    number = record["dynamodb"]["SequenceNumber"]
+    given_up = message(number, number, 1, arn=builder.stream_arn)
+    path = project.write_event({**given_up, "payload": {"Records": [record]}})
+    result = project.run("recover", path, "--app", "shop:app")
+    assert result.exit_code == 2
+    assert "note: parameter 'new' reads the new image on INSERT" in result.stderr.splitlines()[-1]
+    assert "noted" not in result.stderr
+    assert project.run("recover", path).exit_code == 0  # to list them, nothing is asked for
+
+
 def test_without_app_or_park_records_are_only_listed_and_without_data(
     project: Project, table: Table
 ) -> None:

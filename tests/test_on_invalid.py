@@ -26,6 +26,7 @@ from dynaflow import (
 from dynaflow.errors import ImageMissing, InvalidImage, MalformedValue, NonRetryable
 from dynaflow.observe import CallEnded, Event
 from dynaflow.testing import RecordBuilder, TestClient
+from tests.support.batches import processed
 from tests.support.command_line import Project
 from tests.support.routers import nothing, refusal
 
@@ -156,8 +157,9 @@ def test_malformed_values_and_missing_images_are_never_skipped() -> None:
         record = stream.records.insert(GOOD)
         record["dynamodb"]["NewImage"]["total"] = {"N": "x"}
         assert [type(error) for error in stream.send(record).errors] == [MalformedValue]
-    with TestClient(order_router([], on_invalid="skip"), view_type="KEYS_ONLY") as stream:
-        assert [type(error) for error in stream.insert(GOOD).errors] == [ImageMissing]
+    keys_only = RecordBuilder(view_type="KEYS_ONLY").insert(GOOD)
+    result = processed(order_router([], on_invalid="skip"), keys_only)
+    assert [type(error) for error in result.errors] == [ImageMissing]
 
 
 def test_the_nearest_router_counts_and_the_route_before_it() -> None:

@@ -742,6 +742,7 @@ class Hanging:
 
     def __init__(self, operation: str) -> None:
         self.stream_arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/t/stream/s"
+        self.view_type = None
         self._operation = operation
         self._memory = MemorySource(self.stream_arn)
         self._memory.add_shard("a")

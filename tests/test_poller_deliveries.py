@@ -268,6 +268,9 @@ class OneRoute:
         self.batches: list[Batch] = []
         self.failures: list[int] = []
 
+    def refuse_view_type(self, view_type: str | None, table: str | None = None) -> None:
+        """Refuse none."""
+
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         yield

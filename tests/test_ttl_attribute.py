@@ -16,6 +16,7 @@ from dynaflow._route import Batching
 from dynaflow.codec import decode_records
 from dynaflow.errors import ImageMissing, MalformedRecord, MalformedValue
 from dynaflow.testing import RecordBuilder, TestClient
+from tests.support.batches import processed
 from tests.support.routers import nothing, refusal
 
 WRITTEN = 1_767_225_601  # when RecordBuilder's first record was made
@@ -116,11 +117,11 @@ def test_a_time_or_a_value_that_cannot_be_read_fails_the_record() -> None:
 def test_an_old_image_that_the_stream_leaves_out_fails_the_record_unless_the_mark_decides(
     view_type: str,
 ) -> None:
-    with TestClient(app(), view_type=view_type) as stream:
-        result = stream.remove({"id": "1"})
-        assert {type(error) for error in result.errors} == {ImageMissing}
-        assert "ttl_attribute='expires_at' reads the old image" in str(result.errors[0])
-        assert stream.expire({"id": "1"}).handled_by == ["expired", "marked"]
+    build = RecordBuilder(view_type=view_type)
+    result = processed(app(), build.remove({"id": "1"}))
+    assert {type(error) for error in result.errors} == {ImageMissing}
+    assert "ttl_attribute='expires_at' reads the old image" in str(result.errors[0])
+    assert processed(app(), build.expire({"id": "1"})).handled_by == ["expired", "marked"]
 
 
 def names_clash(*options: dict[str, Any]) -> bool:

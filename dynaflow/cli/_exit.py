@@ -17,6 +17,7 @@ from dynaflow.errors import (
     SourceError,
     StoreError,
     TargetError,
+    ViewTypeMismatch,
 )
 
 __all__ = ["ExitCode", "exit_code_of", "exit_codes", "refuse"]
@@ -41,6 +42,7 @@ _CODES: tuple[tuple[type[DynaflowError], ExitCode], ...] = (
     (SourceError, ExitCode.AWS_REFUSED),
     (RegistrationError, ExitCode.USAGE),
     (EventError, ExitCode.USAGE),
+    (ViewTypeMismatch, ExitCode.USAGE),
     (StoreError, ExitCode.USAGE),
 )
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from dynaflow._needs import CheckedViews
 from dynaflow.app import App
 from dynaflow.batch import Batch, Status
 from dynaflow.cli._event import read_documents
@@ -178,7 +179,10 @@ def _missing(stretch: Stretch, records: Sequence[Record | Undecodable]) -> int:
     return gone
 
 
-async def _run(app: App, found: Iterable[Found], entries: list[Entry]) -> None:
+async def _run(app: App, found: Sequence[Found], entries: list[Entry]) -> None:
+    views = CheckedViews(app.refuse_view_type)
+    for part in found:
+        views.check_records(part.batch.records)
     async with app.lifespan():
         for part in found:
             result = await app.process(part.batch, memory=_memory(app, part))

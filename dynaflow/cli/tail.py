@@ -139,6 +139,9 @@ class Viewer:
         self.shown = 0
         self.has_lost_its_reader = False
 
+    def refuse_view_type(self, view_type: str | None, table: str | None = None) -> None:
+        """Refuse none: what there is, is shown."""
+
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """There is nothing to open."""

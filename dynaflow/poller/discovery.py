@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 import anyio
 
+from dynaflow._needs import CheckedViews
 from dynaflow.checkpoints import SHARD_END, Checkpoint
 from dynaflow.errors import (
     RecordsTrimmed,
@@ -43,6 +44,7 @@ class Discovery:
     Args:
         source: what is listed.
         checkpoints: the rows of its shards.
+        views: refuses a view type that a listing tells.
         shutdown: ends the waiting.
         random: returns a number from 0 to below 1.
         once: whether a stream that is refused later on is an error, too.
@@ -52,6 +54,7 @@ class Discovery:
         self,
         source: Source,
         checkpoints: Checkpoints,
+        views: CheckedViews,
         *,
         shutdown: Shutdown,
         random: Callable[[], float],
@@ -59,6 +62,7 @@ class Discovery:
     ) -> None:
         self._source = source
         self._checkpoints = checkpoints
+        self._views = views
         self._shutdown = shutdown
         self._random = random
         self._once = once
@@ -79,9 +83,10 @@ class Discovery:
         Raises:
             StoreRefused: the store cannot be trusted.
             StreamRefused: the stream is not there, or not for these credentials.
+            ViewTypeMismatch: the stream leaves out an image that a route asks for.
         """
         rows = await self._retry(self._checkpoints.load)
-        shards = await self._retry(self._source.shards)
+        shards = await self._retry(self._list)
         if rows is None or shards is None:
             return
         if not rows and starting_position == "LATEST":
@@ -99,8 +104,9 @@ class Discovery:
 
         Raises:
             StreamRefused: under once.
+            ViewTypeMismatch: as for ``start``.
         """
-        shards = await self._retry(self._source.shards, is_final=self._once)
+        shards = await self._retry(self._list, is_final=self._once)
         return shards is not None and await self._take(shards)
 
     def startable(self, started: AbstractSet[str]) -> list[str]:
@@ -127,6 +133,11 @@ class Discovery:
     def end(self, shard_id: str) -> None:
         """Note that a shard has ended, so that its children may start."""
         self._ended.add(shard_id)
+
+    async def _list(self) -> Sequence[Shard]:
+        shards = await self._source.shards()
+        self._views.check(self._source.stream_arn, self._source.view_type)
+        return shards
 
     async def _start_at_latest(self, shards: Sequence[Shard], now: float) -> None:
         for shard_id, row in latest_checkpoints(shards, now).items():

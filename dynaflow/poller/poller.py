@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
+from dynaflow._needs import CheckedViews
 from dynaflow.app import App
 from dynaflow.checkpoints import CheckpointStore
+from dynaflow.errors import ViewTypeMismatch
 from dynaflow.poller.backoff import Backoff
 from dynaflow.poller.discovery import Discovery, StartingPosition
 from dynaflow.poller.pages import Pages
@@ -106,12 +108,14 @@ class Poller:
         self._random = random
         self._wall_clock = wall_clock
         self._checkpoints = Checkpoints(store, application, source.stream_arn)
+        views = CheckedViews(self._app.refuse_view_type)
         self._discovery = Discovery(
-            source, self._checkpoints, shutdown=self._shutdown, random=random, once=once
+            source, self._checkpoints, views, shutdown=self._shutdown, random=random, once=once
         )
         self._options = Options(
             app=self._app,
             source=source,
+            views=views,
             shutdown=self._shutdown,
             grace=grace,
             once=once,
@@ -124,6 +128,7 @@ class Poller:
         self._quiet_listings = 0
         self._records = 0
         self._not_done: list[Record | Undecodable] = []
+        self._mismatch: ViewTypeMismatch | None = None
 
     def stop(self) -> None:
         """Request the end; ``run`` returns when what is in flight has ended and is saved.
@@ -141,6 +146,9 @@ class Poller:
         Raises:
             StreamRefused: the stream is not there, or not for these credentials. Raised before
                 anything is read; later on it is tried again, unless under once.
+            ViewTypeMismatch: the stream leaves out an image that a route asks for. Raised before
+                anything is read or saved; if it shows only later on, once what is in flight has
+                ended and is saved.
             StoreRefused: the store cannot be trusted.
             Exception: what the App's lifespan raises, or ``App.process`` beside failed records.
         """
@@ -166,6 +174,8 @@ class Poller:
                 saving.cancel()  # each shard saves its own when it stops
         except BaseExceptionGroup as group:
             raise _first_of(group) from None
+        if self._mismatch is not None:
+            raise self._mismatch
 
     async def _discover(self, tasks: TaskGroup) -> None:
         """Start shards as they may start, until a stop is requested, or all is read up."""
@@ -174,8 +184,16 @@ class Poller:
             if self._once and not self._running and self._discovery.is_complete:
                 return
             await self._wait_for_next_listing()
-            if await self._discovery.list_again():
-                self._quiet_listings = 0
+            try:
+                if await self._discovery.list_again():
+                    self._quiet_listings = 0
+            except ViewTypeMismatch as error:
+                self._end_for(error)
+
+    def _end_for(self, error: ViewTypeMismatch) -> None:
+        """Let what is in flight end in order, and raise this afterwards."""
+        self._mismatch = error
+        self._shutdown.request()
 
     async def _wait_for_next_listing(self) -> None:
         """Wait; a shard's end makes it short, but never shorter than the pause."""
@@ -220,6 +238,9 @@ class Poller:
         _log.info("shard %s: started", shard_id)
         try:
             finish = await shard.run()
+        except ViewTypeMismatch as error:
+            self._end_for(error)
+            finish = Finish.STOPPED
         finally:
             del self._running[shard_id]
         _log.info("shard %s: %s, %d records", shard_id, finish.value, shard.records_done)

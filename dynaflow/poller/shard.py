@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 
 import anyio
 
+from dynaflow._needs import CheckedViews
 from dynaflow.batch import Batch, BatchResult, Status
 from dynaflow.checkpoints import Checkpoint
 from dynaflow.engine.memory import Memory
@@ -42,6 +43,10 @@ _PIN_SLACK = 360.0
 
 class Application(Protocol):
     """What a poller needs of an App."""
+
+    def refuse_view_type(self, view_type: str | None, table: str | None = None) -> None:
+        """Raise ViewTypeMismatch if a stream of this view type leaves out what handlers need."""
+        ...
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Open what handlers need, for as long as the context lasts."""
@@ -76,6 +81,7 @@ class Options:
     Args:
         app: runs the batches.
         source: where the records come from.
+        views: refuses a view type that records tell.
         shutdown: whether to stop.
         grace: seconds that calls in flight have to end after a request to stop.
         once: whether to end when a shard gives only empty pages, or fails again and again.
@@ -85,6 +91,7 @@ class Options:
 
     app: Application
     source: Source
+    views: CheckedViews
     shutdown: Shutdown
     grace: float
     once: bool
@@ -132,6 +139,7 @@ class ShardPoller:
         Raises:
             StoreRefused: the store cannot be trusted any more.
             StreamRefused: the service refuses the stream, under once.
+            ViewTypeMismatch: its records lack an image that a route asks for; none of them is run.
             Exception: whatever ``process`` raises; a failed record is none of it.
         """
         try:
@@ -141,6 +149,7 @@ class ShardPoller:
 
     async def _follow(self) -> Finish:
         while (page := await self._pages.next()) is not None:
+            self._options.views.check_records(page.records)
             if not await self._deliver(self._unhandled(page.records)):
                 return Finish.STOPPED if self._shutdown.is_requested else Finish.GIVEN_UP
             if page.ended:

@@ -76,6 +76,7 @@ class DynamoDBSource:
     ) -> None:
         self._table = table
         self._stream_arn = ""
+        self._view_type: str | None = None
         self._is_entered = False
         self._wall_clock = wall_clock
         arn = _ARN.fullmatch(table)
@@ -110,6 +111,11 @@ class DynamoDBSource:
         if not self._is_entered:
             raise RuntimeError("not entered: write 'async with DynamoDBSource(...) as source:'")
         return self._stream_arn
+
+    @property
+    def view_type(self) -> str | None:
+        """Which images its records carry; None before the shards are listed."""
+        return self._view_type
 
     async def shards(self) -> Sequence[Shard]:
         """Return all shards that the service lists now.
@@ -170,6 +176,8 @@ class DynamoDBSource:
         page = await self._clients.describe_stream(self._stream_arn, start)
         if not isinstance(page.get("Shards"), list):
             raise SourceError("DescribeStream gave an answer without 'Shards'")
+        view_type = page.get("StreamViewType")
+        self._view_type = view_type if isinstance(view_type, str) else None
         return page
 
 

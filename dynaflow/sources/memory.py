@@ -34,9 +34,14 @@ class MemorySource:
     Args:
         stream_arn: the stream's ARN.
         page_size: how many records a page has at most.
+        view_type: what it says of the images that its records carry; None for nothing. It may be
+            set later on.
     """
 
-    def __init__(self, stream_arn: str = _ARN, *, page_size: int = 1000) -> None:
+    def __init__(
+        self, stream_arn: str = _ARN, *, page_size: int = 1000, view_type: str | None = None
+    ) -> None:
+        self.view_type = view_type
         self._stream_arn = stream_arn
         self._page_size = page_size
         self._shards: dict[str, _Shard] = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from anyio.lowlevel import current_token
 
 from dynaflow._host import Host
+from dynaflow._needs import CheckedViews
 from dynaflow.app import App, as_app
 from dynaflow.batch import Batch, BatchResult, Deadline
 from dynaflow.codec import decode_event
@@ -186,6 +187,8 @@ class Stream:
 
         Raises:
             EventError: it is not JSON, or no event of DynamoDB Streams.
+            ViewTypeMismatch: the stream leaves out an image that a route asks for; see
+                ``App.refuse_view_type``.
             DynaflowError: the client is closed.
             KeyboardInterrupt, MemoryError: a handler's.
         """
@@ -200,6 +203,7 @@ class AsyncStream:
     def __init__(self, batches: _Batches, app: App) -> None:
         self._batches = batches
         self._app = app
+        self._views = CheckedViews(app.refuse_view_type)
 
     @property
     def records(self) -> RecordBuilder:
@@ -225,6 +229,7 @@ class AsyncStream:
     async def send(self, event: Event) -> BatchResult:
         """Send a whole event or raw records as one batch; see ``Stream.send``."""
         batch = self._batches.make(event)
+        self._views.check_records(batch.records)
         with self._batches.waiting():
             return await self._app.process(batch, memory=self._batches.memory)
 

@@ -16,6 +16,7 @@ import pytest
 from dynaflow import App
 from dynaflow.demo.stage import Stage
 from dynaflow.demo.storm import Written, standing, storm_of
+from dynaflow.errors import ViewTypeMismatch
 from dynaflow.testing import (
     EventSourceMapping,
     MemoryTransactions,
@@ -102,8 +103,9 @@ def test_without_both_images_nothing_is_booked_rather_than_something_wrong(
     memory: MemoryTransactions, view_type: str
 ) -> None:
     overrides = stand_ins(memory)
-    with TestClient(app, keys=KEYS, view_type=view_type, overrides=overrides) as stream:
-        assert stream.modify(old=PAYMENT, new=PAYMENT | {"amount": 1}).failed is not None
+    client = TestClient(app, keys=KEYS, view_type=view_type, overrides=overrides)
+    with client as stream, pytest.raises(ViewTypeMismatch):
+        stream.modify(old=PAYMENT, new=PAYMENT | {"amount": 1})
     assert memory.commits == []
 
 

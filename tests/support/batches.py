@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from typing import Any
 
-from dynaflow import Batch, Deadline, Record
+from dynaflow import App, Batch, BatchResult, Deadline, Record, Router
+from dynaflow.app import as_app
 from dynaflow.codec import decode_event
 from dynaflow.testing import RecordBuilder
 
-__all__ = ["batch_of", "rest_of", "step_of"]
+__all__ = ["batch_of", "processed", "rest_of", "step_of"]
 
 
 def batch_of(items: Iterable[str], *, deadline: Deadline | None = None) -> Batch:
@@ -30,3 +33,9 @@ def step_of(record: object) -> int:
     assert isinstance(record, Record)
     assert record.new is not None
     return int(record.new["step"])
+
+
+def processed(app: App | Router, *raws: dict[str, Any]) -> BatchResult:
+    """Run raw records in an App itself, without a door: nothing is checked before the first."""
+    batch = Batch(*decode_event(list(raws)))
+    return asyncio.run(as_app(app).process(batch))
