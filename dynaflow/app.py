@@ -35,6 +35,7 @@ from dynaflow.engine.work import OnProgress, Work
 from dynaflow.errors import DynaflowError, ThreadsExhausted
 from dynaflow.middleware import Call, Middleware
 from dynaflow.observe import Observer, warn_of_unmatched
+from dynaflow.permissions import Permission, permissions_of
 from dynaflow.record import Record, Undecodable
 from dynaflow.retry import Retry
 from dynaflow.routing import Route, Router
@@ -112,6 +113,7 @@ class App:
         check_options(routers, concurrency, threads, failure_policy, lifespan)
         self._unmatched = checked_unmatched(unmatched)
         layers = checked_middleware(middleware, "App(middleware=...)")
+        self._middleware = tuple(layers)
         self.concurrency = concurrency
         self._stop_on_failure = failure_policy == "stop"
         self._lifespan = lifespan
@@ -147,6 +149,25 @@ class App:
             for compiled in self._table.routes
             for function in (*(step.function for step in compiled.needs.steps), compiled.handler)
         ]
+
+    def permissions(self) -> tuple[Permission, ...]:
+        """Return what dead letters, middleware and dependencies need permission for in AWS.
+
+        The stream, the logs and what handlers call by themselves are not among it. Nothing is
+        opened or connected.
+
+        Raises:
+            DynaflowError: one of them says something else than permissions.
+        """
+        sink = () if self._parking is None else (self._parking.sink,)
+        routes = self._table.routes
+        return permissions_of(
+            *sink,
+            *self._middleware,
+            *(layer for compiled in routes for layer in compiled.route.middleware),
+            *(step.function for compiled in routes for step in compiled.needs.steps),
+            *(shared.function for shared in self._table.shared),
+        )
 
     @property
     def has_lifespan(self) -> bool:

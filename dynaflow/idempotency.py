@@ -19,6 +19,7 @@ from dynaflow._marks import IdempotencyStore, Mark
 from dynaflow._paths import PathRef
 from dynaflow.errors import RegistrationError
 from dynaflow.middleware import Call, Process
+from dynaflow.permissions import Permission, permissions_of
 from dynaflow.record import Record
 
 __all__ = ["Idempotent", "IdempotencyStore", "Mark"]
@@ -92,6 +93,10 @@ class Idempotent:
     def image_paths(self) -> tuple[PathRef, ...]:
         """Return the path of the key, if that is one: what is read of every record."""
         return () if self._keys.path is None else (self._keys.path,)
+
+    def permissions(self) -> tuple[Permission, ...]:
+        """Return what its store needs."""
+        return permissions_of(self._terms.store)
 
     async def __call__(self, call: Call, call_next: Process) -> None:
         """Make the call, unless an earlier one has done its work."""

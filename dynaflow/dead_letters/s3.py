@@ -9,6 +9,7 @@ from typing import Any
 from dynaflow._aws import AwsClient, error_code
 from dynaflow.dead_letter import MAX_BYTES, DeadLetterRecord
 from dynaflow.dead_letters._kept import Kept, errors_of, put, read
+from dynaflow.permissions import Permission, bucket_arn, key_arn
 
 __all__ = ["S3"]
 
@@ -51,6 +52,15 @@ class S3:
 
     def __repr__(self) -> str:
         return f"S3({self._bucket!r}, {self._prefix!r})"
+
+    def permissions(self) -> tuple[Permission, ...]:
+        """Return what writing letters needs; reading them back needs more."""
+        objects = bucket_arn(self._bucket, f"{self._prefix}*")
+        needed = Permission(("s3:PutObject",), (objects,), "dead letters in S3")
+        key = self._encryption.get("SSEKMSKeyId")
+        if key is None:
+            return (needed,)
+        return needed, Permission(("kms:GenerateDataKey",), (key_arn(key),), "dead letters in S3")
 
     @property
     def is_async(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from dynaflow._aws import AwsClient
 from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.dead_letters._kept import attributes_of, fitted, in_groups, put
+from dynaflow.permissions import Permission
 
 __all__ = ["SNS"]
 
@@ -42,6 +43,10 @@ class SNS:
 
     def __repr__(self) -> str:
         return f"SNS({self._topic_arn!r})"
+
+    def permissions(self) -> tuple[Permission, ...]:
+        """Return what publishing letters needs."""
+        return (Permission(("sns:Publish",), (self._topic_arn,), "dead letters through SNS"),)
 
     @property
     def is_async(self) -> bool:

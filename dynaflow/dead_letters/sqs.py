@@ -18,6 +18,7 @@ from dynaflow.dead_letters._kept import (
     put,
     read,
 )
+from dynaflow.permissions import Permission, queue_arn
 from dynaflow.retry import waits
 
 __all__ = ["SQS"]
@@ -81,6 +82,11 @@ class SQS:
 
     def __repr__(self) -> str:
         return f"SQS({self._queue_url!r})"
+
+    def permissions(self) -> tuple[Permission, ...]:
+        """Return what sending letters needs; reading them back needs more."""
+        arn = queue_arn(self._queue_url)
+        return (Permission(("sqs:SendMessage",), (arn,), "dead letters in SQS"),)
 
     @property
     def is_async(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from dynaflow._aws import AwsClient, error_code
 from dynaflow._marks import Mark
 from dynaflow.errors import DynaflowError, StoreError, StoreRefused
+from dynaflow.permissions import Permission, table_arn
 
 __all__ = ["DynamoDBMarks"]
 
@@ -76,6 +77,12 @@ class DynamoDBMarks:
             "#status": status_attr,
             "#token": token_attr,
         }
+
+    def permissions(self) -> tuple[Permission, ...]:
+        """Return what the marks need."""
+        operations = ("DeleteItem", "GetItem", "PutItem", "UpdateItem")
+        actions = tuple(f"dynamodb:{operation}" for operation in operations)
+        return (Permission(actions, (table_arn(self._table),), "marks of Idempotent"),)
 
     async def begin(self, key: str, token: str, *, now: float, until: float) -> Mark | None:
         """Take a key that has no mark, or an expired one, or one in progress with this token."""

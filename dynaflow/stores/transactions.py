@@ -14,6 +14,7 @@ from dynaflow._commit import MAX_RECORDS, Commit, MarkLayout, collecting
 from dynaflow.context import HandlerContext
 from dynaflow.errors import RegistrationError
 from dynaflow.params import Depends
+from dynaflow.permissions import Permission, table_arn
 from dynaflow.retry import waits
 from dynaflow.transaction import Transaction
 
@@ -89,6 +90,11 @@ class Transactions:
         self._expires_after = expires_after_seconds
         self._client = client
         self._aws = AwsClient("dynamodb", None if isinstance(client, Depends) else client)
+
+    def permissions(self) -> tuple[Permission, ...]:
+        """Return what the marks need; which tables handlers write, only they know."""
+        table = table_arn(self._layout.table)
+        return (Permission(("dynamodb:PutItem",), (table,), "marks of Transactions"),)
 
     def __call__(self, context: HandlerContext) -> Iterator[Transaction]:
         """Give a call its Transaction, and commit it when the handler has returned."""
