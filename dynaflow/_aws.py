@@ -8,10 +8,25 @@ from functools import partial
 from inspect import iscoroutine, iscoroutinefunction
 from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 from dynaflow.errors import DynaflowError, ExtraMissing
 
-__all__ = ["AwsClient", "error_code"]
+__all__ = ["AwsClient", "error_code", "is_aws"]
+
+# AWS's domains, those of its partitions and of their dual-stack endpoints.
+_AWS_DOMAINS = (
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".amazonaws.eu",
+    ".amazonwebservices.com.cn",
+    ".amazonwebservices.eu",
+    ".aws",
+    ".scloud",
+    ".ic.gov",
+    ".sgov.gov",
+    ".adc-e.uk",
+)
 
 
 def error_code(error: Exception) -> str:
@@ -20,6 +35,12 @@ def error_code(error: Exception) -> str:
     details = answer.get("Error") if isinstance(answer, Mapping) else None
     code = details.get("Code") if isinstance(details, Mapping) else None
     return code if isinstance(code, str) else ""
+
+
+def is_aws(endpoint: str) -> bool:
+    """Return True if a URL is one of AWS's own, and no stand-in's."""
+    host = urlsplit(endpoint).hostname or ""
+    return host.rstrip(".").endswith(_AWS_DOMAINS)
 
 
 class AwsClient:

@@ -10,10 +10,10 @@ import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import anyio
 
+from dynaflow._aws import is_aws
 from dynaflow.errors import (
     ExtraMissing,
     RecordsTrimmed,
@@ -49,20 +49,6 @@ _CLIENT_REMEDIES = {
 
 
 _UNANSWERED = ("EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError")
-
-# AWS's domains, those of its partitions and of their dual-stack endpoints.
-_AWS_DOMAINS = (
-    ".amazonaws.com",
-    ".amazonaws.com.cn",
-    ".amazonaws.eu",
-    ".amazonwebservices.com.cn",
-    ".amazonwebservices.eu",
-    ".aws",
-    ".scloud",
-    ".ic.gov",
-    ".sgov.gov",
-    ".adc-e.uk",
-)
 
 
 class IteratorExpired(Exception):
@@ -150,7 +136,7 @@ class Clients:
     @property
     def is_aws(self) -> bool:
         """True if that is AWS itself, and no stand-in."""
-        return _is_aws(self.endpoint)
+        return is_aws(self.endpoint)
 
     async def write(self, operation: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Call PutItem, UpdateItem or DeleteItem; options as in the API.
@@ -257,9 +243,4 @@ def _streams_endpoint(endpoint: str | None) -> str | None:
             return None
         endpoint = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
     # AWS's own addresses, private links included, serve one of the two each.
-    return None if _is_aws(endpoint or "") else endpoint
-
-
-def _is_aws(endpoint: str) -> bool:
-    host = urlsplit(endpoint).hostname or ""
-    return host.rstrip(".").endswith(_AWS_DOMAINS)
+    return None if is_aws(endpoint or "") else endpoint
