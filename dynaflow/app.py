@@ -115,6 +115,8 @@ class App:
         layers = checked_middleware(middleware, "App(middleware=...)")
         self._middleware = tuple(layers)
         self.concurrency = concurrency
+        self.threads = threads
+        self.order_by = order_by
         self._stop_on_failure = failure_policy == "stop"
         self._lifespan = lifespan
         self._ordering = checked_ordering(order_by, partition_key)
@@ -125,6 +127,7 @@ class App:
         self._lost = LostCalls()
         self._runner: Runner | None = None
         self._host: Host | None = None
+        self._told_to_report: list[bool | None] = []
         self._memory = Memory()
         self._parking = checked_dead_letter(dead_letter)
         table = compile_routes(
@@ -168,6 +171,22 @@ class App:
             *(step.function for compiled in routes for step in compiled.needs.steps),
             *(shared.function for shared in self._table.shared),
         )
+
+    @property
+    def layers(self) -> tuple[Middleware, ...]:
+        """All middleware: the App's, then what routers and routes add; each of them once."""
+        of_routes = (layer for route in self.routes for layer in route.middleware)
+        return tuple({id(layer): layer for layer in (*self._table.middleware, *of_routes)}.values())
+
+    @property
+    def fails_unmatched(self) -> bool:
+        """True if records that no route takes fail."""
+        return bool(self._unmatched == "fail")
+
+    @property
+    def told_to_report(self) -> tuple[bool | None, ...]:
+        """What each ``lambda_handler(report_batch_item_failures=...)`` was told so far."""
+        return tuple(self._told_to_report)
 
     @property
     def has_lifespan(self) -> bool:
@@ -285,7 +304,7 @@ class App:
             self._ordering,
             memory=self._memory if memory is None else memory,
             parking=self._parking,
-            fail_unmatched=self._unmatched == "fail",
+            fail_unmatched=self.fails_unmatched,
         )
 
     def explain(self, record: Record | Undecodable, *, show_data: bool = False) -> Explanation:
@@ -332,7 +351,7 @@ class App:
             table=table,
             view_type=view_type,
             max_patterns=max_patterns,
-            wants_unmatched=self._unmatched == "fail",
+            wants_unmatched=self.fails_unmatched,
         )
 
     def filter_criteria(
@@ -418,7 +437,7 @@ class App:
                 batch,
                 self._ordering,
                 memory=Memory(),
-                fail_unmatched=self._unmatched == "fail",
+                fail_unmatched=self.fails_unmatched,
             )
         else:
             plan = plan_one(self._table, batch, route)
@@ -503,6 +522,7 @@ class App:
 
         if self._host is None:
             self._host = make_host(self)
+        self._told_to_report.append(report_batch_item_failures)
         return make_handler(self._host, report_batch_item_failures=report_batch_item_failures)
 
     @property

@@ -19,7 +19,7 @@ from dynaflow._marks import IdempotencyStore, Mark
 from dynaflow._paths import PathRef
 from dynaflow.errors import RegistrationError
 from dynaflow.middleware import Call, Process
-from dynaflow.permissions import Permission, permissions_of
+from dynaflow.permissions import Permission, TableNeeds, permissions_of
 from dynaflow.record import Record
 
 __all__ = ["Idempotent", "IdempotencyStore", "Mark"]
@@ -97,6 +97,11 @@ class Idempotent:
     def permissions(self) -> tuple[Permission, ...]:
         """Return what its store needs."""
         return permissions_of(self._terms.store)
+
+    def table_needs(self) -> tuple[TableNeeds, ...]:
+        """Return how the table of marks has to be made, where the store has one."""
+        ask: Callable[[], tuple[TableNeeds, ...]] = getattr(self._terms.store, "table_needs", tuple)
+        return ask()
 
     async def __call__(self, call: Call, call_next: Process) -> None:
         """Make the call, unless an earlier one has done its work."""

@@ -19,6 +19,7 @@ from dynaflow.errors import DynaflowError
 __all__ = [
     "Permission",
     "Permitted",
+    "TableNeeds",
     "bucket_arn",
     "key_arn",
     "merged",
@@ -44,6 +45,23 @@ class Permission:
     actions: tuple[str, ...]
     resources: tuple[str, ...]
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableNeeds:
+    """How a table has to be made, so that what an App uses can keep marks in it.
+
+    Args:
+        table: its name or ARN.
+        key: its key attributes, of type S, partition key first.
+        expiry: the attribute that its Time to Live has to be on.
+        reader: what keeps marks in it, for messages.
+    """
+
+    table: str
+    key: tuple[str, ...]
+    expiry: str
+    reader: str
 
 
 class Permitted(Protocol):

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from dynaflow._aws import AwsClient, error_code
 from dynaflow._marks import Mark
 from dynaflow.errors import DynaflowError, StoreError, StoreRefused
-from dynaflow.permissions import Permission, table_arn
+from dynaflow.permissions import Permission, TableNeeds, table_arn
 
 __all__ = ["DynamoDBMarks"]
 
@@ -83,6 +83,12 @@ class DynamoDBMarks:
         operations = ("DeleteItem", "GetItem", "PutItem", "UpdateItem")
         actions = tuple(f"dynamodb:{operation}" for operation in operations)
         return (Permission(actions, (table_arn(self._table),), "marks of Idempotent"),)
+
+    def table_needs(self) -> tuple[TableNeeds, ...]:
+        """Return how the table has to be made."""
+        keys = (self._key_attr, self._sort_key_attr)
+        key = tuple(name for name in keys if name is not None)
+        return (TableNeeds(self._table, key, self._names["#expiration"], "DynamoDBMarks"),)
 
     async def begin(self, key: str, token: str, *, now: float, until: float) -> Mark | None:
         """Take a key that has no mark, or an expired one, or one in progress with this token."""

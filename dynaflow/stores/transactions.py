@@ -14,7 +14,7 @@ from dynaflow._commit import MAX_RECORDS, Commit, MarkLayout, collecting
 from dynaflow.context import HandlerContext
 from dynaflow.errors import RegistrationError
 from dynaflow.params import Depends
-from dynaflow.permissions import Permission, table_arn
+from dynaflow.permissions import Permission, TableNeeds, table_arn
 from dynaflow.retry import waits
 from dynaflow.transaction import Transaction
 
@@ -95,6 +95,12 @@ class Transactions:
         """Return what the marks need; which tables handlers write, only they know."""
         table = table_arn(self._layout.table)
         return (Permission(("dynamodb:PutItem",), (table,), "marks of Transactions"),)
+
+    def table_needs(self) -> tuple[TableNeeds, ...]:
+        """Return how the table of marks has to be made."""
+        layout = self._layout
+        key = tuple(n for n in (layout.key_attr, layout.sort_key_attr) if n is not None)
+        return (TableNeeds(layout.table, key, layout.expiry_attr, "Transactions"),)
 
     def __call__(self, context: HandlerContext) -> Iterator[Transaction]:
         """Give a call its Transaction, and commit it when the handler has returned."""
