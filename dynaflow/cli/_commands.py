@@ -11,6 +11,7 @@ import dynaflow
 from dynaflow.cli._exit import exit_codes
 from dynaflow.cli.dead_letters import dead_letters
 from dynaflow.cli.demo import demo
+from dynaflow.cli.doctor import doctor
 from dynaflow.cli.explain import explain
 from dynaflow.cli.filters import filters
 from dynaflow.cli.invoke import invoke
@@ -38,7 +39,7 @@ commands = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, run, routes, filters, invoke, explain, tail, trigger, recover):
+for _command in (demo, run, routes, filters, doctor, invoke, explain, tail, trigger, recover):
     commands.command()(_command)
 commands.add_typer(dead_letters, name="dead-letters")
 
