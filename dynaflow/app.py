@@ -115,6 +115,7 @@ class App:
         layers = checked_middleware(middleware, "App(middleware=...)")
         self._middleware = tuple(layers)
         self.concurrency = concurrency
+        self.order_by = order_by
         self._stop_on_failure = failure_policy == "stop"
         self._lifespan = lifespan
         self._ordering = checked_ordering(order_by, partition_key)
@@ -159,15 +160,24 @@ class App:
         Raises:
             DynaflowError: one of them says something else than permissions.
         """
-        sink = () if self._parking is None else (self._parking.sink,)
         routes = self._table.routes
         return permissions_of(
-            *sink,
-            *self._middleware,
-            *(layer for compiled in routes for layer in compiled.route.middleware),
+            self.dead_letter,
+            *self.layers,
             *(step.function for compiled in routes for step in compiled.needs.steps),
             *(shared.function for shared in self._table.shared),
         )
+
+    @property
+    def layers(self) -> tuple[Middleware, ...]:
+        """All middleware: the App's, then what routers and routes add; each of them once."""
+        of_routes = (layer for route in self.routes for layer in route.middleware)
+        return tuple({id(layer): layer for layer in (*self._middleware, *of_routes)}.values())
+
+    @property
+    def dead_letter(self) -> DeadLetter | None:
+        """Where records go that are given up; None for nowhere."""
+        return None if self._parking is None else self._parking.sink
 
     @property
     def has_lifespan(self) -> bool:

@@ -40,7 +40,8 @@ stores/idempotency_memory stores/idempotency_sqlite stores/idempotency_dynamodb 
 dead_letters/_kept dead_letters/jsonl dead_letters/sqs dead_letters/sns dead_letters/s3
 dead_letters/__init__
 observers/emf observers/otel observers/__init__
-deploy/deployment deploy/iam deploy/__init__
+deploy/deployment deploy/iam deploy/alarms deploy/from_app deploy/drift deploy/neutral deploy/_yaml
+deploy/sam deploy/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
 __init__
@@ -52,9 +53,9 @@ demo/emulator demo/storm demo/stage demo/history
 demo/ledger demo/services demo/shop demo/traffic demo/show demo/run
 demo/examples/__init__ demo/__init__
 cli/_exit cli/_options cli/_output cli/_target cli/_event cli/_grammar cli/_reload
-cli/_messages cli/_stretch cli/_letters cli/_letter_lines cli/_redrive
-cli/dead_letters cli/demo cli/explain cli/filters cli/invoke cli/recover cli/routes cli/run
-cli/tail cli/trigger
+cli/_messages cli/_stretch cli/_letters cli/_letter_lines cli/_redrive cli/_mapping
+cli/dead_letters cli/demo cli/deploy_config cli/explain cli/filters cli/invoke cli/recover
+cli/routes cli/run cli/tail cli/trigger
 cli/_commands cli/__init__
 __main__
 """.split()
