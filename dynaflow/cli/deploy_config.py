@@ -172,9 +172,14 @@ def _format(name: str | None) -> Callable[[Deployment], str]:
         refuse(f"write --format {known}, or --check UUID", ExitCode.USAGE)
     if edits(name.lower(), "cloudformation") <= 2:
         known = "sam: CloudFormation takes its template, which names a transform"
-    near = next((n for n in names if edits(name.lower(), n) <= 2), None)
+    near = next((n for n in names if _is_like(name.lower(), n)), None)
     hint = f"Did you mean {near}? " if near is not None else ""
     return refuse(f"--format {name} is unknown. {hint}Write {known}", ExitCode.USAGE)
+
+
+def _is_like(name: str, known: str) -> bool:
+    is_turned_round = sorted(name) == sorted(known)
+    return is_turned_round or edits(name, known) <= min(2, len(known) // 2)
 
 
 def _handler(target: str, found: Mapping[str, Any]) -> str:

@@ -214,7 +214,7 @@ def _numbers(deployment: Deployment, live: Mapping[str, Any]) -> Iterator[Differ
 
 def _follows(setting: str, wanted: Any, live: Any) -> str:
     """Say what it leads to that a setting is another one."""
-    is_more = live > wanted
+    is_more = wanted != -1 and (live == -1 or live > wanted)  # -1 is without end
     if setting == "MaximumRetryAttempts" and live == -1:
         return "one bad record stops its shard until it is too old"
     if setting == "MaximumRecordAgeInSeconds" and live == -1:
@@ -231,7 +231,7 @@ def _follows(setting: str, wanted: Any, live: Any) -> str:
         if is_more
         else "fewer invocations at a time",
         "MaximumRetryAttempts": "a bad record stops its shard for longer"
-        if is_more or wanted == -1
+        if is_more
         else "records are given up earlier, perhaps before a short outage is over",
         "MaximumRecordAgeInSeconds": "less time to read what was given up from the stream"
         if is_more
