@@ -46,9 +46,10 @@ def test_a_template_goes_to_stdout_and_what_to_know_to_stderr(project: Project) 
     function = yaml_parse(ran.stdout)["Resources"]["Function"]["Properties"]
     assert function["Handler"] == "shop.lambda_handler"
     assert function["FunctionName"] == "orders-stream"
-    first, second, *_ = ran.stderr.splitlines()
+    first, second, third, *_ = ran.stderr.splitlines()
     assert first == "loaded"
-    assert second.startswith("note: Filters of praise, widened: F.new.total > 100 orders numbers")
+    assert second == "note: The routes need a stream of orders that carries NEW_IMAGE at least."
+    assert third.startswith("note: Filters of praise, widened: F.new.total > 100 orders numbers")
 
 
 def test_json_is_for_any_tool(project: Project) -> None:

@@ -83,6 +83,7 @@ def test_a_name_is_short_enough_for_all_that_is_named_after_it() -> None:
         ({"stream_arn": "orders"}, "--stream-arn orders is no stream's ARN. .*describe-table"),
         ({"max_patterns": 11}, "max_patterns=11: a mapping takes 5"),
         ({"view_type": "BOTH"}, "view_type='BOTH' is unknown"),
+        ({"view_type": "OLD_IMAGE"}, "has view type OLD_IMAGE, which leaves out images"),
     ],
 )
 def test_what_lambda_would_refuse_is_refused_here(chosen: dict[str, Any], told: str) -> None:
@@ -213,9 +214,11 @@ def test_a_mark_in_lambda_counts_until_the_deadline_and_a_bit() -> None:
 
 
 def test_notes_tell_what_filters_do_not_say() -> None:
-    (first, *_) = deployed(app_of(F.new.total > 5)).notes
+    (need, first, *_) = deployed(app_of(F.new.total > 5)).notes
+    assert need == "The routes need a stream of orders that carries NEW_IMAGE at least."
     assert first.startswith("Filters of route-0, widened: F.new.total > 5 orders numbers")
-    (first, second, *_) = DEPLOYMENTS["no filter"]().notes
+    (need, first, second, *_) = DEPLOYMENTS["no filter"]().notes
+    assert need == "The routes need a stream of orders that carries KEYS_ONLY at least."
     assert first == "No filter: Lambda sends every record of the stream."
     assert second.startswith("Filters are wider than the routes: ")
 

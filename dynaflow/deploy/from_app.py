@@ -86,15 +86,14 @@ def pushdown_of(app: App, choices: Choices) -> Pushdown:
 
     Raises:
         DynaflowError: no route takes records of the table, or a choice cannot be.
+        ViewTypeMismatch: a stream of that view type leaves out an image that a route asks for.
     """
     _check_table(app, choices.table)
-    if choices.view_type is not None:
-        refuse = getattr(app, "refuse_view_type", None)
-        if refuse is not None:
-            refuse(choices.view_type, choices.table)
-    return app.pushdown(
+    pushdown = app.pushdown(
         choices.table, view_type=choices.view_type, max_patterns=choices.max_patterns
     )
+    app.refuse_view_type(choices.view_type, choices.table)
+    return pushdown
 
 
 def deployment_of(app: App, choices: Choices) -> Deployment:
@@ -329,6 +328,8 @@ def _notes(
     marks: _Marks | None,
 ) -> Iterator[str]:
     """Say what a reader of the template has to know."""
+    least = app.least_view_type(choices.table)
+    yield f"The routes need a stream of {choices.table} that carries {least} at least."
     if not pushdown.given:
         yield "No filter: Lambda sends every record of the stream."
     for text in pushdown.widenings:
