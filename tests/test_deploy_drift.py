@@ -10,9 +10,10 @@ import botocore.session
 import pytest
 
 from dynaflow import App, F, Router
+from dynaflow.deploy.choices import Choices
 from dynaflow.deploy.deployment import MappingSettings
 from dynaflow.deploy.drift import Difference, differences
-from dynaflow.deploy.from_app import Choices, deployment_of, pushdown_of
+from dynaflow.deploy.from_app import deployment_of, pushdown_of
 from dynaflow.errors import DynaflowError
 from tests.support.deployments import app_of, choices
 

@@ -6,18 +6,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import botocore.session
 import pytest
 
 from dynaflow import App, F, Record, Router
 from dynaflow.app import REPORT_VARIABLE
 from dynaflow.batch import Deadline
-from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.deploy.deployment import Deployment
 from dynaflow.deploy.from_app import deployment_of
 from dynaflow.deploy.iam import policy_document, statements
 from dynaflow.errors import DynaflowError
 from dynaflow.idempotency import Idempotent
-from dynaflow.permissions import Permission
 from dynaflow.stores import MemoryMarks
 from tests.support.deployments import DEPLOYMENTS, app_of, choices
 
@@ -78,7 +77,7 @@ def test_a_name_is_short_enough_for_all_that_is_named_after_it() -> None:
         ({"name": "my function"}, "--name 'my function': a function's name has up to 64 letters"),
         ({"name": "n" * 65}, "up to 64"),
         ({"handler": "shop"}, "--handler 'shop': write module.function"),
-        ({"runtime": "python3.10"}, "--runtime python3.10: write python3.11 to python3.14"),
+        ({"runtime": "python3.10"}, "--runtime python3.10: write python3.11 to python3.13"),
         ({"runtime": "nodejs24.x"}, "--runtime nodejs24.x: write python3.11"),
         ({"stream_arn": "orders"}, "--stream-arn orders is no stream's ARN. .*describe-table"),
         ({"max_patterns": 11}, "max_patterns=11: a mapping takes 5"),
@@ -89,6 +88,33 @@ def test_a_name_is_short_enough_for_all_that_is_named_after_it() -> None:
 def test_what_lambda_would_refuse_is_refused_here(chosen: dict[str, Any], told: str) -> None:
     with pytest.raises(DynaflowError, match=told):
         deployed(**chosen)
+
+
+@pytest.mark.parametrize(
+    ("option", "shape", "least"),
+    [
+        ("batch_size", "BatchSize", 1),
+        ("batch_window", "MaximumBatchingWindowInSeconds", 0),
+        ("parallelization", "ParallelizationFactor", 1),
+        ("max_retries", "MaximumRetryAttemptsEventSourceMapping", -1),
+        ("max_record_age", "MaximumRecordAgeInSeconds", 60),
+    ],
+)
+def test_the_ranges_are_those_of_lambdas_own_model(option: str, shape: str, least: int) -> None:
+    model = botocore.session.get_session().get_service_model("lambda")
+    most = model.shape_for(shape).metadata["max"]
+    for value in (least, most):
+        chosen: dict[str, Any] = {"timeout": 1, "batch_window": 1, option: value}
+        deployed(**chosen)
+    for value in (min(least, model.shape_for(shape).metadata["min"]) - 1, most + 1):
+        with pytest.raises(DynaflowError, match="Lambda takes"):
+            deployed(**dict[str, Any]({option: value}))
+
+
+def test_lambda_has_the_runtimes() -> None:
+    runtimes = botocore.session.get_session().get_service_model("lambda").shape_for("Runtime").enum
+    for minor in (11, 12, 13):
+        assert deployed(runtime=f"python3.{minor}").runtime in runtimes
 
 
 @pytest.mark.parametrize(
@@ -230,23 +256,8 @@ def test_notes_tell_of_choices_that_have_a_price() -> None:
     assert "ParallelizationFactor 10" in notes
 
 
-class Letters:
-    """A place for dead letters that is a queue."""
-
-    def __call__(self, letter: DeadLetterRecord) -> None: ...
-
-    def permissions(self) -> tuple[Permission, ...]:
-        return (
-            Permission(
-                ("sqs:SendMessage",),
-                ("arn:${Partition}:sqs:eu-north-1:123456789012:letters",),
-                "dead letters",
-            ),
-        )
-
-
 def test_a_queue_of_dead_letters_has_an_alarm() -> None:
-    (alarm,) = [a for a in deployed(app_of(PAID, dead_letter=Letters())).alarms if a.queue]
+    (alarm,) = [a for a in DEPLOYMENTS["letters in a queue"]().alarms if a.queue]
     assert (alarm.name, alarm.of, alarm.queue) == ("LettersWait", "queue", "letters")
     assert all(alarm.queue is None for alarm in deployed().alarms)
 

@@ -40,8 +40,8 @@ stores/idempotency_memory stores/idempotency_sqlite stores/idempotency_dynamodb 
 dead_letters/_kept dead_letters/jsonl dead_letters/sqs dead_letters/sns dead_letters/s3
 dead_letters/__init__
 observers/emf observers/otel observers/__init__
-deploy/deployment deploy/iam deploy/alarms deploy/from_app deploy/drift deploy/neutral deploy/_yaml
-deploy/sam deploy/__init__
+deploy/deployment deploy/iam deploy/alarms deploy/choices deploy/from_app deploy/drift
+deploy/neutral deploy/_yaml deploy/sam deploy/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
 __init__

@@ -27,10 +27,11 @@ from dynaflow.cli._options import (
 from dynaflow.cli._output import print_json, print_table, prints_to_stderr, talk
 from dynaflow.cli._target import load_app
 from dynaflow.deploy import neutral, sam
+from dynaflow.deploy.choices import Choices
 from dynaflow.deploy.deployment import Deployment
 from dynaflow.deploy.drift import Difference, differences
-from dynaflow.deploy.from_app import Choices, deployment_of, pushdown_of
-from dynaflow.errors import DynaflowError, SourceError
+from dynaflow.deploy.from_app import deployment_of, pushdown_of
+from dynaflow.errors import DynaflowError
 from dynaflow.pushdown import MOST_PATTERNS
 from dynaflow.routing import Router
 
@@ -241,7 +242,7 @@ def _compare(
             is_named=choices.name is not None,
         )
     except DynaflowError as error:
-        raise SourceError(str(error)) from None
+        refuse(str(error), ExitCode.USAGE)
     if as_json:
         print_json([_described(difference) for difference in found])
     elif found:

@@ -45,7 +45,7 @@ def document(deployment: Deployment) -> dict[str, Any]:
     Policies are objects, where IAM's API takes them as text. ``${...}`` is what only the account
     knows; the names are under "Placeholders".
     """
-    role = f"{deployment.name}-role"[-64:]
+    role = f"{deployment.name}-role"[:64]
     return {
         "Function": {
             "FunctionName": deployment.name,

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from dynaflow import App, F, Record, Router, changed
+from dynaflow.dead_letter import DeadLetterRecord
+from dynaflow.deploy.choices import Choices
 from dynaflow.deploy.deployment import Deployment
-from dynaflow.deploy.from_app import Choices, deployment_of
+from dynaflow.deploy.from_app import deployment_of
 from dynaflow.idempotency import Idempotent
 from dynaflow.permissions import Permission
 from dynaflow.stores import MemoryMarks
@@ -102,6 +104,17 @@ def _with_marks() -> Deployment:
     return replace(deployment_of(app, choices()), permissions=(_MARKS, _MARKS, _TRANSACTIONS))
 
 
+class _Letters:
+    def __call__(self, letter: DeadLetterRecord) -> None: ...
+
+    def permissions(self) -> tuple[Permission, ...]:
+        return (_LETTERS["sqs"],)
+
+
+def _with_a_queue_to_watch() -> Deployment:
+    return deployment_of(app_of(F.new.a == "1", dead_letter=_Letters()), choices())
+
+
 def _of_another_kind() -> Deployment:
     table = "arn:aws:dynamodb:eu-north-1:123456789012:table/my.orders_v-2"
     chosen = choices(
@@ -126,6 +139,7 @@ DEPLOYMENTS: dict[str, Callable[[], Deployment]] = {
     "five patterns": _five_patterns,
     "odd values": _written_badly,
     "letters on SQS": _with_permissions(_LETTERS["sqs"]),
+    "letters in a queue": _with_a_queue_to_watch,
     "letters on SNS": _with_permissions(_LETTERS["sns"]),
     "letters on S3": _with_permissions(_LETTERS["s3"]),
     "marks and transactions": _with_marks,
