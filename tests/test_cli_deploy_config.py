@@ -280,6 +280,27 @@ def test_what_the_options_say_counts(live: Live, aws_project: Project) -> None:
     assert ran.stdout.splitlines()[1].split()[:3] == ["BatchSize", "7", "100"]
 
 
+def test_the_functions_name_counts_where_it_is_said(live: Live, aws_project: Project) -> None:
+    ran = aws_project.run(*live.check("--name", "shop"))
+    assert ran.exit_code == 5
+    assert [row.split()[0] for row in ran.stdout.splitlines()[1:]] == [
+        "DestinationConfig",
+        "FunctionArn",
+    ]
+
+
+def test_a_mapping_of_something_else_is_a_usage_error(live: Live, aws_project: Project) -> None:
+    queue = boto3.client("sqs", region_name=REGION, endpoint_url=live.table.url)
+    url = queue.create_queue(QueueName=live.name)["QueueUrl"]
+    arn = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    made = live.client.create_event_source_mapping(
+        FunctionName=live.name, EventSourceArn=arn["QueueArn"]
+    )
+    ran = aws_project.run(*live.command("--check", made["UUID"], "--endpoint-url", live.table.url))
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "and not a table's stream: check the UUID" in ran.stderr
+
+
 def test_a_mapping_that_is_not_there_is_told(live: Live, aws_project: Project) -> None:
     command = live.command("--check", NOWHERE, "--endpoint-url", live.table.url)
     ran = aws_project.run(*command)

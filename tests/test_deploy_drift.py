@@ -183,6 +183,22 @@ def test_patterns_are_compared_by_what_they_match() -> None:
     assert found(live_of(app, FilterCriteria=criteria(*by_event, sent)), app) == {}
 
 
+def test_a_pattern_for_two_events_may_be_covered_by_one_for_each() -> None:
+    router = Router(table="orders")
+
+    @router.on_insert()
+    def welcome(new: dict[str, Any]) -> None: ...
+
+    @router.on_modify(F.new.status == "paid")
+    def pay(new: dict[str, Any]) -> None: ...
+
+    app = App(router)
+    paid = {"dynamodb": {"NewImage": {"status": {"S": ["paid"]}}}}
+    both = {"eventName": ["INSERT", "MODIFY"], **paid}
+    live = live_of(app, FilterCriteria=criteria({"eventName": ["INSERT"]}, both))
+    assert found(live, app) == {}
+
+
 def test_a_pattern_that_is_too_narrow_loses_records_of_its_route() -> None:
     app = app_of(F.new.status == "paid", F.new.kind == "gift")
     narrow = {"eventName": ["INSERT"], "dynamodb": {"NewImage": {"status": {"S": ["paid"]}}}}
@@ -215,6 +231,14 @@ def test_the_pattern_that_notices_another_kind_of_stream_is_no_difference() -> N
     assert len(with_guard["Filters"]) > len(live_of()["FilterCriteria"]["Filters"])
     assert found(live_of(FilterCriteria=with_guard)) == {}
     assert found(live_of(), chosen=without) == {}
+
+
+def test_where_the_kind_of_stream_is_not_known_a_pattern_for_one_counts() -> None:
+    without = choices(view_type=None)
+    live = live_of(chosen=without)
+    both = {"dynamodb": {"StreamViewType": ["NEW_AND_OLD_IMAGES"]}}
+    live["FilterCriteria"]["Filters"] += criteria(both)["Filters"]
+    assert "more records" in found(live, chosen=without)["FilterCriteria"].follows
 
 
 def test_filters_that_are_not_shown_are_not_taken_for_none() -> None:

@@ -82,6 +82,12 @@ def test_notes_are_in_it() -> None:
     assert neutral.document(deployment)["Notes"] == list(deployment.notes)
 
 
+def test_the_queue_of_dead_letters_is_watched_and_not_the_other_one() -> None:
+    alarms = neutral.document(DEPLOYMENTS["letters in a queue"]())["Alarms"]
+    watched = [each["Dimensions"][0]["Value"] for each in alarms if each["Namespace"] == "AWS/SQS"]
+    assert watched == ["orders-stream-failures", "letters"]
+
+
 def test_no_filter_is_no_parameter() -> None:
     assert (
         "FilterCriteria" not in neutral.document(DEPLOYMENTS["no filter"]())["EventSourceMapping"]

@@ -82,7 +82,8 @@ def test_patterns_arrive_as_they_were_written(make: Callable[[], Deployment]) ->
     assert [json.loads(each["Pattern"]) for each in arrived] == [
         json.loads(text) for text in deployment.mapping.filters
     ]
-    assert "{{resolve:" not in json.dumps(mapping)
+    for meant_otherwise in ("{{resolve:", "${"):
+        assert meant_otherwise not in json.dumps(mapping)
 
 
 @_EXAMPLES
@@ -119,6 +120,13 @@ def test_what_the_account_knows_is_left_to_cloudformation() -> None:
     ]
     assert by_name["ReadStream"]["Resource"] == {"Fn::Sub": f"{table}orders/stream/*"}
     assert by_name["NoteWhatIsGivenUp"]["Resource"] == {"Fn::GetAtt": ["Failures", "Arn"]}
+
+
+def test_the_queue_of_dead_letters_is_watched_and_not_the_other_one() -> None:
+    made = resources(DEPLOYMENTS["letters in a queue"]())
+    alarms = {name: each["Properties"] for name, each in made.items() if "Alarm" in name}
+    assert alarms["LettersWaitAlarm"]["Dimensions"] == [{"Name": "QueueName", "Value": "letters"}]
+    assert filled(alarms["GivenUpAlarm"]["Dimensions"][0]["Value"], made).endswith("-failures")
 
 
 def test_notes_are_comments_whatever_they_hold() -> None:
@@ -175,3 +183,4 @@ def test_yaml_is_read_as_it_was_written(document: dict[str, Any], head: list[str
 def test_a_text_stays_a_text(text: str) -> None:
     document = {text or "empty": text, "list": [text, text], "map": {"of": [{text: text}]}}
     assert yaml_parse(dumped(document)) == document
+    assert dumped(document).isascii()

@@ -214,7 +214,7 @@ def _numbers(deployment: Deployment, live: Mapping[str, Any]) -> Iterator[Differ
 
 def _follows(setting: str, wanted: Any, live: Any) -> str:
     """Say what it leads to that a setting is another one."""
-    is_more = wanted != -1 and (live == -1 or live > wanted)  # -1 is without end
+    is_more = wanted != -1 and live > wanted  # -1 is without end
     if setting == "MaximumRetryAttempts" and live == -1:
         return "one bad record stops its shard until it is too old"
     if setting == "MaximumRecordAgeInSeconds" and live == -1:
