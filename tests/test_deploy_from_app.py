@@ -257,7 +257,7 @@ def test_notes_tell_of_choices_that_have_a_price() -> None:
 
 
 def test_a_queue_of_dead_letters_has_an_alarm() -> None:
-    (alarm,) = [a for a in DEPLOYMENTS["letters in a queue"]().alarms if a.queue]
+    (alarm,) = [a for a in DEPLOYMENTS["letters on SQS"]().alarms if a.queue]
     assert (alarm.name, alarm.of, alarm.queue) == ("LettersWait", "queue", "letters")
     assert all(alarm.queue is None for alarm in deployed().alarms)
 

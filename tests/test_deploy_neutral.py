@@ -83,7 +83,7 @@ def test_notes_are_in_it() -> None:
 
 
 def test_the_queue_of_dead_letters_is_watched_and_not_the_other_one() -> None:
-    alarms = neutral.document(DEPLOYMENTS["letters in a queue"]())["Alarms"]
+    alarms = neutral.document(DEPLOYMENTS["letters on SQS"]())["Alarms"]
     watched = [each["Dimensions"][0]["Value"] for each in alarms if each["Namespace"] == "AWS/SQS"]
     assert watched == ["orders-stream-failures", "letters"]
 

@@ -110,20 +110,21 @@ def test_sam_adds_no_role_and_no_permission(make: Callable[[], Deployment]) -> N
 
 def test_what_the_account_knows_is_left_to_cloudformation() -> None:
     policy = resources(DEPLOYMENTS["marks and transactions"]())["Role"]["Properties"]["Policies"][0]
-    by_name = {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
+    resources_of = {each["Sid"]: each["Resource"] for each in policy["PolicyDocument"]["Statement"]}
     table = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/"
-    assert by_name["AppMarksOfIdempotent"]["Resource"] == {"Fn::Sub": f"{table}marks"}
-    assert by_name["AppMarksOfIdempotent2"]["Resource"] == {"Fn::Sub": f"{table}marks"}
-    assert by_name["AppTransactionsMarksOfIdempotent"]["Resource"] == [
-        {"Fn::Sub": f"{table}marks"},
-        {"Fn::Sub": f"{table}balances.eu"},
-    ]
-    assert by_name["ReadStream"]["Resource"] == {"Fn::Sub": f"{table}orders/stream/*"}
-    assert by_name["NoteWhatIsGivenUp"]["Resource"] == {"Fn::GetAtt": ["Failures", "Arn"]}
+    logs = resources_of.pop("WriteLogs")
+    assert logs == {"Fn::GetAtt": ["Logs", "Arn"]}
+    assert resources_of == {
+        "ReadStream": {"Fn::Sub": f"{table}orders/stream/*"},
+        "NoteWhatIsGivenUp": {"Fn::GetAtt": ["Failures", "Arn"]},
+        "AppMarksOfIdempotent": {"Fn::Sub": f"{table}marks"},
+        "AppMarksOfIdempotent2": "arn:aws:dynamodb:eu-west-1:123456789012:table/marks.eu",
+        "AppMarksOfTransactions": {"Fn::Sub": f"{table}payments"},
+    }
 
 
 def test_the_queue_of_dead_letters_is_watched_and_not_the_other_one() -> None:
-    made = resources(DEPLOYMENTS["letters in a queue"]())
+    made = resources(DEPLOYMENTS["letters on SQS"]())
     alarms = {name: each["Properties"] for name, each in made.items() if "Alarm" in name}
     assert alarms["LettersWaitAlarm"]["Dimensions"] == [{"Name": "QueueName", "Value": "letters"}]
     assert filled(alarms["GivenUpAlarm"]["Dimensions"][0]["Value"], made).endswith("-failures")

@@ -21,7 +21,7 @@ from dynaflow.deploy.choices import Choices, check
 from dynaflow.deploy.deployment import Deployment, MappingSettings
 from dynaflow.errors import DynaflowError
 from dynaflow.idempotency import Idempotent
-from dynaflow.permissions import Permission
+from dynaflow.permissions import permissions_of
 from dynaflow.pushdown import Pushdown, Pushed
 
 __all__ = ["Choices", "deployment_of", "pushdown_of"]
@@ -70,7 +70,6 @@ def deployment_of(app: App, choices: Choices) -> Deployment:
         filters=tuple(pattern.to_json() for pattern in pushdown.given),
     )
     _check_together(choices, mapping, marks)
-    permissions = _permissions(app)
     return Deployment(
         name=name,
         table=choices.table,
@@ -82,7 +81,7 @@ def deployment_of(app: App, choices: Choices) -> Deployment:
         timeout=choices.timeout,
         environment={REPORT_VARIABLE: "1"},
         mapping=mapping,
-        permissions=permissions,
+        permissions=app.permissions(),
         alarms=alarms_of(
             name, mapping, timeout=choices.timeout, dead_letter_queue=_letter_queue(app)
         ),
@@ -201,15 +200,9 @@ def _check_together(choices: Choices, mapping: MappingSettings, marks: _Marks | 
         )
 
 
-def _permissions(app: App) -> tuple[Permission, ...]:
-    known = getattr(app, "permissions", None)
-    return () if known is None else tuple(known())
-
-
 def _letter_queue(app: App) -> str | None:
     """Return the name of the queue in which dead letters wait, if they do so in one."""
-    of_sink = getattr(app.dead_letter, "permissions", None)
-    for permission in () if of_sink is None else of_sink():
+    for permission in permissions_of(app.dead_letter):
         for resource in permission.resources:
             queue = _QUEUE.fullmatch(resource)
             if queue is not None:

@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-from dynaflow import App, F, Record, Router, changed
-from dynaflow.dead_letter import DeadLetterRecord
+from dynaflow import App, Depends, F, Record, Router, Transaction, changed
+from dynaflow.dead_letter import DeadLetter
+from dynaflow.dead_letters import S3, SNS, SQS
 from dynaflow.deploy.choices import Choices
 from dynaflow.deploy.deployment import Deployment
 from dynaflow.deploy.from_app import deployment_of
 from dynaflow.idempotency import Idempotent
-from dynaflow.permissions import Permission
-from dynaflow.stores import MemoryMarks
+from dynaflow.stores import DynamoDBMarks, Transactions
 
 __all__ = ["DEPLOYMENTS", "app_of", "choices"]
 
-_DYNAMODB = "arn:${Partition}:dynamodb:${Region}:${Account}:table/"
-_LETTERS = {
-    "sqs": Permission(
-        ("sqs:SendMessage",), ("arn:aws:sqs:eu-north-1:123456789012:letters",), "dead letters"
-    ),
-    "sns": Permission(
-        ("sns:Publish",), ("arn:aws:sns:eu-north-1:123456789012:letters",), "dead letters"
-    ),
-    "s3": Permission(
-        ("s3:PutObject",), ("arn:${Partition}:s3:::my-bucket/dead-letters/*",), "dead letters"
-    ),
-}
-_MARKS = Permission(
-    ("dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
-    (f"{_DYNAMODB}marks",),
-    "marks of Idempotent",
-)
-_TRANSACTIONS = Permission(
-    ("dynamodb:ConditionCheckItem", "dynamodb:PutItem"),
-    (f"{_DYNAMODB}marks", f"{_DYNAMODB}balances.eu"),
-    "transactions: marks of Idempotent",
-)
+
+_Tx = Annotated[Transaction, Depends(Transactions("payments"))]
 
 
 def choices(table: str = "orders", **others: Any) -> Choices:
@@ -92,27 +71,22 @@ def _written_badly() -> Deployment:
     return deployment_of(app_of(F.new.status.is_in(values)), choices())
 
 
-def _with_permissions(*permissions: Permission) -> Callable[[], Deployment]:
-    def make() -> Deployment:
-        return replace(deployment_of(app_of(F.new.a == "1"), choices()), permissions=permissions)
-
-    return make
+def _with_letters_in(sink: DeadLetter) -> Callable[[], Deployment]:
+    return lambda: deployment_of(app_of(F.new.a == "1", dead_letter=sink), choices())
 
 
 def _with_marks() -> Deployment:
-    app = app_of(changed("status"), middleware=[Idempotent(MemoryMarks(), in_progress_for=600)])
-    return replace(deployment_of(app, choices()), permissions=(_MARKS, _MARKS, _TRANSACTIONS))
+    router = Router(table="orders")
+    eu = "arn:aws:dynamodb:eu-west-1:123456789012:table/marks.eu"
 
+    @router.on_upsert(changed("status"), middleware=[Idempotent(DynamoDBMarks(eu))])
+    async def once(new: dict[str, Any]) -> None: ...
 
-class _Letters:
-    def __call__(self, letter: DeadLetterRecord) -> None: ...
+    @router.on_insert()
+    def book(new: dict[str, Any], tx: _Tx) -> None: ...
 
-    def permissions(self) -> tuple[Permission, ...]:
-        return (_LETTERS["sqs"],)
-
-
-def _with_a_queue_to_watch() -> Deployment:
-    return deployment_of(app_of(F.new.a == "1", dead_letter=_Letters()), choices())
+    marks = Idempotent(DynamoDBMarks("marks"), in_progress_for=600)
+    return deployment_of(App(router, middleware=[marks]), choices())
 
 
 def _of_another_kind() -> Deployment:
@@ -138,10 +112,11 @@ DEPLOYMENTS: dict[str, Callable[[], Deployment]] = {
     "no filter": _unfiltered,
     "five patterns": _five_patterns,
     "odd values": _written_badly,
-    "letters on SQS": _with_permissions(_LETTERS["sqs"]),
-    "letters in a queue": _with_a_queue_to_watch,
-    "letters on SNS": _with_permissions(_LETTERS["sns"]),
-    "letters on S3": _with_permissions(_LETTERS["s3"]),
+    "letters on SQS": _with_letters_in(
+        SQS("https://sqs.eu-north-1.amazonaws.com/123456789012/letters")
+    ),
+    "letters on SNS": _with_letters_in(SNS("arn:aws:sns:eu-north-1:123456789012:letters")),
+    "letters on S3": _with_letters_in(S3("my-bucket", kms_key_id="alias/mine")),
     "marks and transactions": _with_marks,
     "everything chosen": _of_another_kind,
 }
