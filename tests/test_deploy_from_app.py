@@ -76,6 +76,7 @@ def test_a_name_is_short_enough_for_all_that_is_named_after_it() -> None:
         ({"max_record_age": 59}, "--max-record-age 59: Lambda takes 60 to 604,800 seconds, or -1"),
         ({"name": "my function"}, "--name 'my function': a function's name has up to 64 letters"),
         ({"name": "n" * 65}, "up to 64"),
+        ({"name": ""}, "--name '': a function's name"),
         ({"handler": "shop"}, "--handler 'shop': write module.function"),
         ({"runtime": "python3.10"}, "--runtime python3.10: write python3.11 to python3.13"),
         ({"runtime": "nodejs24.x"}, "--runtime nodejs24.x: write python3.11"),

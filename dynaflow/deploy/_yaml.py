@@ -43,7 +43,7 @@ def dumped(document: Mapping[str, Any], *, head: Sequence[str] = ()) -> str:
     lines = [line for text in head for line in _comment(text, 0)]
     for name, value in document.items():
         entry = list(_entry(name, value, 0))
-        if lines and len(entry) > 1:
+        if lines and (len(entry) > 1 or lines[-1].startswith("#")):
             lines.append("")
         lines += _apart(entry)
     return "\n".join(lines) + "\n"

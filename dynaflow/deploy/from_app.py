@@ -53,7 +53,9 @@ def deployment_of(app: App, choices: Choices) -> Deployment:
         DynaflowError: a choice cannot be, or some cannot be together; with the remedy.
     """
     pushdown = pushdown_of(app, choices)
-    name = choices.name or f"{re.sub(r'[^A-Za-z0-9_-]', '-', choices.table)[:57]}-stream"
+    name = choices.name
+    if name is None:  # a table's name may have dots, and be longer than a function's
+        name = f"{re.sub(r'[^A-Za-z0-9_-]', '-', choices.table)[:57]}-stream"
     check(choices, name)
     _check_order(app, choices)
     marks = _Marks.of(app, choices)
