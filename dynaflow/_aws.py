@@ -51,12 +51,21 @@ class AwsClient:
         client: boto3's client or an async one, such as aioboto3's, entered; None makes boto3's when
             it is first needed: in Lambda, boto3 is part of the runtime.
         region: of the client that is made; None for the environment's.
+        endpoint_url: where it connects to; None for AWS, or the environment's.
     """
 
-    def __init__(self, service: str, client: Any = None, *, region: str | None = None) -> None:
+    def __init__(
+        self,
+        service: str,
+        client: Any = None,
+        *,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+    ) -> None:
         self._service = service
         self._client = client
         self._region = region
+        self._endpoint_url = endpoint_url or None
         self._lock = Lock()
 
     def is_async(self, operation: str) -> bool:
@@ -107,5 +116,7 @@ class AwsClient:
                     raise ExtraMissing("boto3", "aws") from None
                 # botocore reads only AWS_DEFAULT_REGION; AWS_REGION is what all other SDKs read.
                 region = self._region or os.environ.get("AWS_REGION") or None
-                self._client = boto3.client(self._service, region_name=region)
+                self._client = boto3.client(
+                    self._service, region_name=region, endpoint_url=self._endpoint_url
+                )
             return self._client

@@ -16,7 +16,7 @@ from dynaflow.errors import RegistrationError
 from dynaflow.filters import Filter
 from dynaflow.middleware import Middleware
 
-__all__ = ["compile_routes"]
+__all__ = ["compile_routes", "edits"]
 
 
 def compile_routes(
@@ -106,7 +106,7 @@ def _check_spelling(condition: Filter, known: frozenset[str], route: Route) -> N
         if not isinstance(name, str) or name in known or path.quoted:
             continue
         for field in sorted(known):
-            if _edits(name, field) <= min(2, (len(field) - 1) // 2):
+            if edits(name, field) <= min(2, (len(field) - 1) // 2):
                 remedy = (
                     "An attribute that the model leaves out has to be a field of it here."
                     if is_ttl
@@ -119,7 +119,7 @@ def _check_spelling(condition: Filter, known: frozenset[str], route: Route) -> N
                 )
 
 
-def _edits(a: str, b: str) -> int:
+def edits(a: str, b: str) -> int:
     """Return how many letters must be inserted, deleted or replaced to make one text the other."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):

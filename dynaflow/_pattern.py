@@ -166,6 +166,12 @@ class Pattern:
             return False
         return sum(other.fields[field] != rules for field, rules in self.fields.items()) == 1
 
+    def by_event(self) -> Iterator[Pattern]:
+        """Yield what matches the same, as one pattern for each event."""
+        for event in EventName:
+            if event in self.events:
+                yield Pattern(frozenset({event}), self.fields)
+
     def covers(self, other: Pattern) -> bool:
         """Return True if it is certain that this one matches all that the other does."""
         return self.events >= other.events and all(

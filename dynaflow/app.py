@@ -113,7 +113,6 @@ class App:
         check_options(routers, concurrency, threads, failure_policy, lifespan)
         self._unmatched = checked_unmatched(unmatched)
         layers = checked_middleware(middleware, "App(middleware=...)")
-        self._middleware = tuple(layers)
         self.concurrency = concurrency
         self.threads = threads
         self.order_by = order_by
@@ -162,12 +161,10 @@ class App:
         Raises:
             DynaflowError: one of them says something else than permissions.
         """
-        sink = () if self._parking is None else (self._parking.sink,)
         routes = self._table.routes
         return permissions_of(
-            *sink,
-            *self._middleware,
-            *(layer for compiled in routes for layer in compiled.route.middleware),
+            self.dead_letter,
+            *self.layers,
             *(step.function for compiled in routes for step in compiled.needs.steps),
             *(shared.function for shared in self._table.shared),
         )
@@ -177,6 +174,11 @@ class App:
         """All middleware: the App's, then what routers and routes add; each of them once."""
         of_routes = (layer for route in self.routes for layer in route.middleware)
         return tuple({id(layer): layer for layer in (*self._table.middleware, *of_routes)}.values())
+
+    @property
+    def dead_letter(self) -> DeadLetter | None:
+        """Where records go that are given up; None for nowhere."""
+        return None if self._parking is None else self._parking.sink
 
     @property
     def fails_unmatched(self) -> bool:

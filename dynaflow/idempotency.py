@@ -103,6 +103,11 @@ class Idempotent:
         ask: Callable[[], tuple[TableNeeds, ...]] = getattr(self._terms.store, "table_needs", tuple)
         return ask()
 
+    @property
+    def in_progress_for(self) -> float:
+        """Seconds for which a mark in progress counts where there is no deadline."""
+        return self._terms.in_progress_for
+
     async def __call__(self, call: Call, call_next: Process) -> None:
         """Make the call, unless an earlier one has done its work."""
         around, store = _taken.get(), id(self._terms.store)

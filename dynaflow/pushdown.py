@@ -116,7 +116,11 @@ class Pushdown:
         return [
             route.route
             for route in self.routes
-            if not all(any(wide.covers(want) for wide in live) for want in route.wanted)
+            if not all(
+                any(wide.covers(part) for wide in live)
+                for want in route.wanted
+                for part in want.by_event()
+            )
         ]
 
 

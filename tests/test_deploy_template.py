@@ -73,6 +73,8 @@ def test_the_mapping_reports_failures_and_gives_up_in_the_end(changes: str | Non
     assert f":table/{table['TableName']}/stream/" in mapping.pop("EventSourceArn")
     (destination,) = mapping.pop("DestinationConfig").values()
     assert destination["Destination"].endswith(f":{queue['QueueName']}")
+    view_type = table["StreamSpecification"]["StreamViewType"]
+    assert mapping.pop("FilterCriteria") == app.filter_criteria("orders", view_type=view_type)
     assert mapping == {
         "StartingPosition": "TRIM_HORIZON",
         "FunctionResponseTypes": ["ReportBatchItemFailures"],

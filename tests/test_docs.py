@@ -65,10 +65,14 @@ _NOT_RUN = {
 
 # Those of these pages deploy, or ask AWS. What they deploy, build and run is in
 # tests/test_deploy_*.py and tests/test_cli_recover.py.
-_DEPLOYS = ("examples/deploy/README.md", "docs/lambda.md", "docs/dead-letters.md")
+_DEPLOYS = (
+    *("examples/deploy/README.md", "docs/lambda.md", "docs/deploy.md", "docs/dead-letters.md"),
+    "docs/command-line.md",
+)
 _DEPLOYING = re.compile(
     r"(examples/deploy/build\.sh|python examples/deploy/given_up\.py|"
-    r"sam deploy|aws|docker|curl|dynaflow recover|dynaflow dead-letters) .+"
+    r"sam deploy|aws|docker|curl|dynaflow recover|dynaflow dead-letters|"
+    r"dynaflow deploy-config .* --check) .+"
 )
 
 # Files that no command or script of their page uses, because another test saves and runs them.

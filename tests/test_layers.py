@@ -40,7 +40,9 @@ stores/idempotency_memory stores/idempotency_sqlite stores/idempotency_dynamodb 
 dead_letters/_kept dead_letters/jsonl dead_letters/sqs dead_letters/sns dead_letters/s3
 dead_letters/__init__
 observers/emf observers/otel observers/__init__
-deploy/deployment deploy/_rules deploy/_settings deploy/_app_facts deploy/_checks_stream
+deploy/deployment deploy/iam deploy/alarms deploy/choices deploy/from_app deploy/drift
+deploy/neutral deploy/_yaml deploy/sam
+deploy/_rules deploy/_settings deploy/_app_facts deploy/_checks_stream
 deploy/_checks_mapping deploy/_targets deploy/_reading deploy/_gathering deploy/doctor
 deploy/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
@@ -54,9 +56,9 @@ demo/emulator demo/storm demo/stage demo/history
 demo/ledger demo/services demo/shop demo/traffic demo/show demo/run
 demo/examples/__init__ demo/__init__
 cli/_exit cli/_options cli/_output cli/_target cli/_event cli/_grammar cli/_reload
-cli/_messages cli/_stretch cli/_letters cli/_letter_lines cli/_redrive
-cli/dead_letters cli/demo cli/doctor cli/explain cli/filters cli/invoke cli/recover cli/routes
-cli/run cli/tail cli/trigger
+cli/_messages cli/_stretch cli/_letters cli/_letter_lines cli/_redrive cli/_mapping
+cli/dead_letters cli/demo cli/deploy_config cli/doctor cli/explain cli/filters cli/invoke
+cli/recover cli/routes cli/run cli/tail cli/trigger
 cli/_commands cli/__init__
 __main__
 """.split()

@@ -11,6 +11,7 @@ import dynaflow
 from dynaflow.cli._exit import exit_codes
 from dynaflow.cli.dead_letters import dead_letters
 from dynaflow.cli.demo import demo
+from dynaflow.cli.deploy_config import deploy_config
 from dynaflow.cli.doctor import doctor
 from dynaflow.cli.explain import explain
 from dynaflow.cli.filters import filters
@@ -41,6 +42,7 @@ commands = typer.Typer(
 )
 for _command in (demo, run, routes, filters, doctor, invoke, explain, tail, trigger, recover):
     commands.command()(_command)
+commands.command("deploy-config")(deploy_config)
 commands.add_typer(dead_letters, name="dead-letters")
 
 

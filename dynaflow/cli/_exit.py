@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     MISSING = 3
     AWS_REFUSED = 4
+    DRIFT = 5
     INTERRUPTED = 130
     """128 + SIGINT, as a shell reports it."""
     BROKEN_PIPE = 141

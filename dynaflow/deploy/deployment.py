@@ -1,17 +1,52 @@
 """What a function on a table's stream needs, in Lambda's own terms and in no tool's. Pure.
 
 Settings: AWS Lambda API Reference, ``CreateEventSourceMapping`` and ``CreateFunction``.
+
+All text is meant as it stands, patterns and descriptions above all: a tool that finds a meaning in
+``${...}`` or ``%{...}`` has to be given it escaped. Only ARNs have placeholders: ``${Partition}``,
+``${Region}`` and ``${Account}``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from dynaflow.permissions import Permission
 
-__all__ = ["Alarm", "Deployment", "MappingSettings"]
+__all__ = [
+    "APPLICATION_LOG_LEVEL",
+    "FAILURES_KEPT_FOR",
+    "FAILURES_LOGGED",
+    "LOG_FILTER",
+    "LOG_FORMAT",
+    "PARTITION",
+    "REGION",
+    "ACCOUNT",
+    "Alarm",
+    "Deployment",
+    "MappingSettings",
+]
+
+PARTITION: Final = "${Partition}"
+REGION: Final = "${Region}"
+ACCOUNT: Final = "${Account}"
+
+FAILURES_KEPT_FOR: Final = 1_209_600
+"""Seconds that the failure queue keeps a message: 14 days, the longest there is."""
+
+LOG_FORMAT: Final = "JSON"
+"""Of the function's log: the metric filter reads fields."""
+
+APPLICATION_LOG_LEVEL: Final = "INFO"
+"""Not WARN: Lambda takes a line without a level for INFO, metrics printed as EMF among them."""
+
+LOG_FILTER: Final = '{ $.logger = "dynaflow" && ($.level = "ERROR" || $.level = "CRITICAL") }'
+"""The pattern of the metric filter on the log group: what dynaflow logs of failures."""
+
+FAILURES_LOGGED: Final = "FailuresLogged"
+"""The metric that it counts, 1 for each line and else 0; its namespace is the function's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +102,8 @@ class Alarm:
         description: what it means and what to do.
         namespace: the metric's; "${Function}" in it is the function's name.
         metric: its name.
-        of: whose metric it is, which gives the dimension; None for none.
+        of: whose metric it is, which gives the dimension: FunctionName, EventSourceMappingUUID, or
+            QueueName; None for none.
         statistic: "Sum", "Maximum", ...
         period: seconds of one datapoint.
         evaluation_periods: how many datapoints are looked at.
@@ -75,6 +111,7 @@ class Alarm:
         threshold: the number.
         comparison: as CloudWatch names it.
         missing: what a missing datapoint counts as.
+        queue: the queue's name for ``of="queue"``, where it is another than the failure queue.
     """
 
     name: str
@@ -89,6 +126,7 @@ class Alarm:
     threshold: float
     comparison: str
     missing: Literal["notBreaching", "breaching", "ignore", "missing"]
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +135,7 @@ class Deployment:
 
     Args:
         name: the function's name, and the start of other names: "orders-stream".
-        table: the table's name; its stream is there already, and is a parameter of templates.
+        table: the table's name.
         handler: what Lambda calls: "shop.lambda_handler".
         code: where the code is: the zip file, or a folder.
         runtime: of Lambda: "python3.13".
@@ -109,6 +147,9 @@ class Deployment:
         permissions: what the App needs beside stream, logs and failure queue.
         alarms: when somebody has to look.
         notes: what a reader of the template has to know: widened filters, unknown permissions.
+        stream_arn: the table's stream, which is there already; None makes it a parameter of
+            templates, "StreamArn".
+        logs_kept_for: days that the log group keeps a line; one of CloudWatch's numbers.
     """
 
     name: str
@@ -124,3 +165,33 @@ class Deployment:
     permissions: tuple[Permission, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     notes: tuple[str, ...] = ()
+    stream_arn: str | None = None
+    logs_kept_for: int = 30
+
+    @property
+    def failure_queue(self) -> str:
+        """The name of the queue where Lambda notes what it gave up."""
+        return f"{self.name}-failures"
+
+    @property
+    def failure_queue_arn(self) -> str:
+        """Its ARN, with placeholders."""
+        return f"arn:{PARTITION}:sqs:{REGION}:{ACCOUNT}:{self.failure_queue}"
+
+    @property
+    def log_group(self) -> str:
+        """The name of the function's log group."""
+        return f"/aws/lambda/{self.name}"
+
+    @property
+    def log_group_arn(self) -> str:
+        """Its ARN, with placeholders, and with the star for its log streams."""
+        return f"arn:{PARTITION}:logs:{REGION}:{ACCOUNT}:log-group:{self.log_group}:*"
+
+    @property
+    def streams_arn(self) -> str:
+        """The ARN of all streams of the table: one that is enabled anew has a new name."""
+        table = f"arn:{PARTITION}:dynamodb:{REGION}:{ACCOUNT}:table/{self.table}"
+        if self.stream_arn is not None:
+            table = self.stream_arn.partition("/stream/")[0]
+        return f"{table}/stream/*"

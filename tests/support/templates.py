@@ -12,13 +12,16 @@ from samtranslator.yaml_helper import yaml_parse
 
 from tests.support.documents import ROOT
 
-__all__ = ["DEPLOY", "filled", "merged", "template", "translated"]
+__all__ = ["DEPLOY", "STREAM", "NoManagedPolicies", "filled", "merged", "template", "translated"]
 
 DEPLOY = ROOT / "examples" / "deploy"
 _ACCOUNT = "eu-north-1:123456789012"
+STREAM = f"arn:aws:dynamodb:{_ACCOUNT}:table/orders/stream/2026-01-01T00:00:00.000"
+_GIVEN = {"StreamArn": STREAM, "AlarmTopicArn": "", "AWS::NoValue": ""}
+_PSEUDO = {"Partition": "aws", "Region": "eu-north-1", "AccountId": "123456789012"}
 
 
-class _NoManagedPolicies:
+class NoManagedPolicies:
     """The role is written out in the template, so none is asked for."""
 
     def load(self) -> dict[str, str]:
@@ -50,7 +53,7 @@ def translated(changes: str | None = None) -> dict[str, Any]:
     """
     parsed = merged(template(), template(changes) if changes else {})
     parsed["Resources"]["Function"]["Properties"]["CodeUri"] = "s3://bucket/key"  # as sam does
-    result: dict[str, Any] = transform(parsed, {}, _NoManagedPolicies())["Resources"]
+    result: dict[str, Any] = transform(parsed, {}, NoManagedPolicies())["Resources"]
     return result
 
 
@@ -67,7 +70,8 @@ def filled(value: Any, resources: dict[str, Any]) -> Any:
             return _attribute(name, attribute, resources)
         case {"Fn::Sub": str(text)}:
             pattern = r"\$\{(\w+)\.(\w+)\}"
-            return re.sub(pattern, lambda part: _attribute(part[1], part[2], resources), text)
+            text = re.sub(pattern, lambda part: _attribute(part[1], part[2], resources), text)
+            return re.sub(r"\$\{AWS::(\w+)\}", lambda part: _PSEUDO[part[1]], text)
     return {name: filled(each, resources) for name, each in value.items()}
 
 
@@ -78,6 +82,8 @@ def _physical(name: str, resources: dict[str, Any]) -> str:
         "AWS::Logs::LogGroup": "LogGroupName",
         "AWS::SQS::Queue": "QueueName",
     }
+    if name in _GIVEN:
+        return _GIVEN[name]
     resource = resources[name]
     return str(resource["Properties"].get(named_by.get(resource["Type"]), name))
 

@@ -1,0 +1,271 @@
+"""Where a live event source mapping differs from what an App and its options say. Pure.
+
+Shape of a live mapping: AWS Lambda API Reference, ``GetEventSourceMapping``. What is left out of an
+answer has the value that AWS takes by default.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dynaflow._pattern import Pattern, parsed
+from dynaflow.deploy.deployment import Deployment
+from dynaflow.errors import DynaflowError
+from dynaflow.pushdown import VIEW_TYPE, Pushdown
+
+__all__ = ["Difference", "differences"]
+
+# "TumblingWindowInSeconds" is never wanted; see docs/lambda.md for all of them.
+_DEFAULTS: Final[dict[str, Any]] = {
+    "BatchSize": 100,
+    "MaximumBatchingWindowInSeconds": 0,
+    "ParallelizationFactor": 1,
+    "MaximumRetryAttempts": -1,
+    "MaximumRecordAgeInSeconds": -1,
+    "BisectBatchOnFunctionError": False,
+    "TumblingWindowInSeconds": 0,
+}
+_ON: Final = ("Enabled", "Enabling", "Creating", "Updating")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One setting that is not as it is wanted.
+
+    Args:
+        setting: its name in the API.
+        wanted: what the App and the options say.
+        live: what the mapping has.
+        follows: what the difference leads to.
+    """
+
+    setting: str
+    wanted: str
+    live: str
+    follows: str
+
+
+def differences(
+    deployment: Deployment,
+    pushdown: Pushdown,
+    live: Mapping[str, Any],
+    *,
+    view_type: str | None = None,
+    is_named: bool = False,
+) -> tuple[Difference, ...]:
+    """Return the differences, in the order of their weight.
+
+    ``StartingPosition`` is none: it says where the mapping began, and cannot be changed.
+
+    Args:
+        deployment: what is wanted.
+        pushdown: the filters of its routes.
+        live: the answer of ``GetEventSourceMapping``.
+        view_type: what the stream carries; None for any.
+        is_named: whether the names of function and failure queue were chosen, and count.
+
+    Raises:
+        DynaflowError: the mapping is not one of a table's stream.
+    """
+    return (
+        *_source(deployment, live),
+        *_state(live),
+        *_reports(live),
+        *_filters(pushdown, live, view_type),
+        *_destination(deployment, live, is_named=is_named),
+        *_numbers(deployment, live),
+        *_metrics(live),
+        *(_function(deployment, live) if is_named else ()),
+    )
+
+
+def _source(deployment: Deployment, live: Mapping[str, Any]) -> Iterator[Difference]:
+    arn = str(live.get("EventSourceArn") or "nothing with an ARN")
+    table = arn.partition(":table/")[2].partition("/stream/")[0]
+    if ":dynamodb:" not in arn or not table:
+        raise DynaflowError(
+            f"this mapping reads {arn}, and not a table's stream: check the UUID with 'aws lambda "
+            "list-event-source-mappings --function-name NAME'"
+        )
+    wanted = deployment.stream_arn
+    if table != deployment.table:
+        yield Difference(
+            "EventSourceArn", f"table {deployment.table}", f"table {table}", "another table is read"
+        )
+    elif wanted is not None and arn != wanted:
+        yield Difference(
+            "EventSourceArn", wanted, arn, "another stream of the table is read, perhaps an old one"
+        )
+
+
+def _state(live: Mapping[str, Any]) -> Iterator[Difference]:
+    state = str(live.get("State") or "Enabled")
+    if state not in _ON:
+        yield Difference(
+            "State",
+            "Enabled",
+            state,
+            "nothing is delivered, and the stream drops records after 24 hours",
+        )
+
+
+def _reports(live: Mapping[str, Any]) -> Iterator[Difference]:
+    wanted, types = "ReportBatchItemFailures", list(live.get("FunctionResponseTypes") or ())
+    if wanted not in types:
+        yield Difference(
+            "FunctionResponseTypes",
+            wanted,
+            _listed(types),
+            "where the function is told that it is on, every failed record is lost; else every "
+            "failure repeats its whole batch",
+        )
+
+
+def _filters(
+    pushdown: Pushdown, live: Mapping[str, Any], view_type: str | None
+) -> Iterator[Difference]:
+    """Compare by meaning: which record passes, not how a pattern is written."""
+    wanted = _counted(len(pushdown.given))
+    error = live.get("FilterCriteriaError")
+    if error:
+        code = error.get("ErrorCode", "unknown") if isinstance(error, Mapping) else "unknown"
+        yield Difference(
+            "FilterCriteria",
+            wanted,
+            f"not shown ({code})",
+            "they are encrypted, so that nobody here can say whether records are missed",
+        )
+        return
+    criteria = live.get("FilterCriteria") or {}
+    texts = [entry.get("Pattern") or "{}" for entry in criteria.get("Filters") or ()]
+    told = _counted(len(texts))
+    try:
+        patterns = [parsed(text) for text in texts]
+    except ValueError:
+        follows = "a pattern is no JSON object, so that nobody can say what passes"
+        yield Difference("FilterCriteria", wanted, told, follows)
+        return
+    missed = pushdown.not_covered_by(criteria)
+    if missed:
+        follows = f"records may never reach {', '.join(missed)}, and nothing tells of it"
+        yield Difference("FilterCriteria", wanted, told, follows)
+    elif patterns and not pushdown.given:
+        why = f": {'; '.join(pushdown.widenings)}" if pushdown.widenings else ""
+        yield Difference("FilterCriteria", wanted, told, f"records may be missed{why}")
+    elif _let_more_through(pushdown, [p for p in patterns if _can_match(p, view_type)]):
+        follows = "nothing is missed; more records are sent, and billed, than a route takes"
+        yield Difference("FilterCriteria", wanted, told, follows)
+
+
+def _can_match(pattern: Pattern, view_type: str | None) -> bool:
+    """Return False for a pattern that waits for another kind of stream than there is."""
+    rules = pattern.fields.get(VIEW_TYPE)
+    return view_type is None or rules is None or any(rule.accepts(view_type) for rule in rules)
+
+
+def _let_more_through(pushdown: Pushdown, live: list[Pattern]) -> bool:
+    if not live:
+        return bool(pushdown.given)
+    return not all(
+        any(want.covers(part) for want in pushdown.given)
+        for pattern in live
+        for part in pattern.by_event()
+    )
+
+
+def _destination(
+    deployment: Deployment, live: Mapping[str, Any], *, is_named: bool
+) -> Iterator[Difference]:
+    config = live.get("DestinationConfig") or {}
+    destination = (config.get("OnFailure") or {}).get("Destination")
+    wanted = deployment.failure_queue
+    if not destination:
+        yield Difference(
+            "DestinationConfig",
+            wanted,
+            "none",
+            "records that Lambda gives up are dropped, and nobody is told",
+        )
+    elif is_named and str(destination).rpartition(":")[2] != wanted:
+        yield Difference(
+            "DestinationConfig",
+            wanted,
+            str(destination),
+            "what is given up is noted elsewhere; the alarm GivenUp may not see it",
+        )
+
+
+def _numbers(deployment: Deployment, live: Mapping[str, Any]) -> Iterator[Difference]:
+    wanted = {**deployment.mapping.to_api(), "TumblingWindowInSeconds": 0}
+    for setting, default in _DEFAULTS.items():
+        value = live.get(setting)
+        value = default if value is None else value
+        if value != wanted[setting]:
+            yield Difference(
+                setting,
+                json.dumps(wanted[setting]),
+                json.dumps(value),
+                _follows(setting, wanted[setting], value),
+            )
+
+
+def _follows(setting: str, wanted: Any, live: Any) -> str:
+    """Say what it leads to that a setting is another one."""
+    is_more = wanted != -1 and live > wanted  # -1 is without end
+    if setting == "MaximumRetryAttempts" and live == -1:
+        return "one bad record stops its shard until it is too old"
+    if setting == "MaximumRecordAgeInSeconds" and live == -1:
+        return "records are kept until the stream drops them, and cannot be read again then"
+    return {
+        "BatchSize": "invocations have more to do before the time-out"
+        if is_more
+        else "more invocations for the same records",
+        "MaximumBatchingWindowInSeconds": "records wait longer for their batch"
+        if is_more
+        else "more invocations, with fewer records each",
+        "ParallelizationFactor": "more invocations at a time; records of a shard are dealt out to "
+        "them by partition key"
+        if is_more
+        else "fewer invocations at a time",
+        "MaximumRetryAttempts": "a bad record stops its shard for longer"
+        if is_more
+        else "records are given up earlier, perhaps before a short outage is over",
+        "MaximumRecordAgeInSeconds": "less time to read what was given up from the stream"
+        if is_more
+        else "records are given up earlier",
+        "BisectBatchOnFunctionError": "batches that crash are halved"
+        if live
+        else "a record that crashes the function takes its whole batch along",
+        "TumblingWindowInSeconds": "dynaflow keeps no window's state: every event is refused",
+    }[setting]
+
+
+def _metrics(live: Mapping[str, Any]) -> Iterator[Difference]:
+    metrics = list((live.get("MetricsConfig") or {}).get("Metrics") or ())
+    if "EventCount" not in metrics:
+        yield Difference(
+            "MetricsConfig",
+            "EventCount",
+            _listed(metrics),
+            "Lambda counts no events, so that the alarm NotDone stays silent",
+        )
+
+
+def _function(deployment: Deployment, live: Mapping[str, Any]) -> Iterator[Difference]:
+    arn = str(live.get("FunctionArn") or "")
+    name = arn.partition(":function:")[2].partition(":")[0]
+    if name != deployment.name:
+        yield Difference(
+            "FunctionArn", deployment.name, name or "none", "another function is called"
+        )
+
+
+def _listed(values: list[str]) -> str:
+    return ", ".join(map(str, values)) or "none"
+
+
+def _counted(patterns: int) -> str:
+    return {0: "no filter", 1: "1 pattern"}.get(patterns, f"{patterns} patterns")
