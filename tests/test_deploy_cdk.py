@@ -45,7 +45,7 @@ def in_cdk(test: Test) -> Test:
         pytest.mark.timeout(240),
         pytest.mark.skipif(shutil.which("node") is None, reason="CDK runs in node"),
         pytest.mark.skipif(
-            importlib.util.find_spec("aws_cdk") is None, reason="pip install 'dynaflow[cdk]'"
+            importlib.util.find_spec("aws_cdk") is None, reason="pip install aws-cdk-lib"
         ),
     )
     for mark in marks:

@@ -71,8 +71,8 @@ _DEPLOYS = (
 )
 _DEPLOYING = re.compile(
     r"(examples/deploy/build\.sh|python examples/deploy/given_up\.py|"
-    r"sam deploy|aws|docker|curl|dynaflow recover|dynaflow dead-letters|"
-    r"dynaflow deploy-config .* --check) .+"
+    r"sam deploy|cdk deploy|terraform apply|aws|docker|curl|dynaflow recover|dynaflow dead-letters|"
+    r"dynaflow deploy-config .* --(?:check|output)) .+"
 )
 
 # Files that no command or script of their page uses, because another test saves and runs them.

@@ -26,7 +26,7 @@ from dynaflow.cli._options import (
 )
 from dynaflow.cli._output import print_json, print_table, prints_to_stderr, talk
 from dynaflow.cli._target import load_app
-from dynaflow.deploy import neutral, sam
+from dynaflow.deploy import cdk, neutral, sam, terraform
 from dynaflow.deploy.choices import Choices
 from dynaflow.deploy.deployment import Deployment
 from dynaflow.deploy.drift import Difference, differences
@@ -39,6 +39,8 @@ __all__ = ["deploy_config"]
 
 _FORMATS: Final[dict[str, Callable[[Deployment], str]]] = {
     "sam": sam.render,
+    "cdk": cdk.render,
+    "terraform": terraform.render,
     "json": neutral.render,
 }
 _DEFAULT: Final = Choices(table="", handler="")

@@ -141,7 +141,6 @@ def _alarms(deployment: Deployment) -> str:
 
 
 def _alarm(deployment: Deployment, alarm: Alarm) -> str:
-    namespace = alarm.namespace.replace("${Function}", deployment.name)
     dimensions = _DIMENSIONS.get(alarm.of or "")
     if alarm.queue is not None:
         dimensions = _value({"QueueName": alarm.queue}, 20)
@@ -149,7 +148,7 @@ def _alarm(deployment: Deployment, alarm: Alarm) -> str:
         ALARM,
         name=_text(f"{alarm.name}Alarm"),
         description=_prose(alarm.description, 16, after="alarm_description="),
-        namespace=_text(namespace),
+        namespace=_text(alarm.namespace),
         metric=_text(alarm.metric),
         dimensions=f"{20 * ' '}dimensions_map={dimensions},\n" if dimensions else "",
         statistic=_text(alarm.statistic),

@@ -100,7 +100,7 @@ class Alarm:
     Args:
         name: CamelCase, without the function's name.
         description: what it means and what to do.
-        namespace: the metric's; "${Function}" in it is the function's name.
+        namespace: the metric's.
         metric: its name.
         of: whose metric it is, which gives the dimension: FunctionName, EventSourceMappingUUID, or
             QueueName; None for none.

@@ -36,6 +36,12 @@ _OPEN = {
     ACCOUNT: "${data.aws_caller_identity.current.account_id}",
 }
 
+_ROLE_POLICY = {
+    "name": "stream",
+    "role": "${aws_iam_role.role.id}",
+    "policy": "${data.aws_iam_policy_document.role.json}",
+}
+
 _DIMENSIONS = {
     "function": {"FunctionName": "${aws_lambda_function.function.function_name}"},
     "mapping": {"EventSourceMappingUUID": "${aws_lambda_event_source_mapping.stream.uuid}"},
@@ -64,7 +70,7 @@ def render(deployment: Deployment) -> str:
         "data": _data(deployment),
         "resource": {
             "aws_iam_role": {"role": _role(deployment)},
-            "aws_iam_role_policy": {"role": _role_policy()},
+            "aws_iam_role_policy": {"role": _ROLE_POLICY},
             "aws_sqs_queue": {"failures": _queue(deployment)},
             "aws_cloudwatch_log_group": {"logs": _logs(deployment)},
             "aws_cloudwatch_log_metric_filter": {"failures_logged": _metric_filter(deployment)},
@@ -84,7 +90,7 @@ def render(deployment: Deployment) -> str:
             },
         },
     }
-    if not deployment.alarms:
+    if not deployment.alarms:  # an object without labels would be taken for a block
         del document["resource"]["aws_cloudwatch_metric_alarm"]
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
@@ -92,19 +98,20 @@ def render(deployment: Deployment) -> str:
 def _settings(deployment: Deployment) -> dict[str, Any]:
     # A region is `name` in 5 and `region` in 6: its id is the same in both.
     providers = {"aws": {"source": "hashicorp/aws", "version": ">= 5.100, < 7"}}
-    if _is_folder(deployment.code):
+    if not deployment.code.endswith(".zip"):
         providers["archive"] = {"source": "hashicorp/archive", "version": "~> 2.2"}
     return {"required_version": ">= 1.3", "required_providers": providers}
 
 
 def _variables(deployment: Deployment) -> dict[str, Any]:
     pattern = f"^arn:[^:]+:dynamodb:[^:]+:[0-9]+:table/{re.escape(deployment.table)}/stream/"
+    quoted = json.dumps(_literal(pattern), ensure_ascii=False)
     remedy = f"This is no stream of table {deployment.table}: give its LatestStreamArn."
     stream: dict[str, Any] = {
         "type": "string",
         "description": f"The stream of table {deployment.table}.",
         "validation": {
-            "condition": f"${{can(regex({_quoted(pattern)}, var.stream_arn))}}",
+            "condition": f"${{can(regex({quoted}, var.stream_arn))}}",
             "error_message": _literal(remedy),
         },
     }
@@ -140,7 +147,7 @@ def _data(deployment: Deployment) -> dict[str, Any]:
         "aws_caller_identity": {"current": {}},
         "aws_iam_policy_document": {"trust": {"statement": trust}, "role": {"statement": allowed}},
     }
-    if _is_folder(deployment.code):
+    if not deployment.code.endswith(".zip"):
         data["archive_file"] = {
             "code": {
                 "type": "zip",
@@ -158,14 +165,6 @@ def _role(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _role_policy() -> dict[str, Any]:
-    return {
-        "name": "stream",
-        "role": "${aws_iam_role.role.id}",
-        "policy": "${data.aws_iam_policy_document.role.json}",
-    }
-
-
 def _queue(deployment: Deployment) -> dict[str, Any]:
     return {
         "//": "One message for each stretch that Lambda gave up.",
@@ -176,10 +175,8 @@ def _queue(deployment: Deployment) -> dict[str, Any]:
 
 
 def _logs(deployment: Deployment) -> dict[str, Any]:
-    return {
-        "name": _literal(deployment.log_group),
-        "retention_in_days": deployment.logs_kept_for,
-    }
+    name = _literal(deployment.log_group)
+    return {"name": name, "retention_in_days": deployment.logs_kept_for}
 
 
 def _metric_filter(deployment: Deployment) -> dict[str, Any]:
@@ -197,7 +194,7 @@ def _metric_filter(deployment: Deployment) -> dict[str, Any]:
 
 
 def _function(deployment: Deployment) -> dict[str, Any]:
-    folder = _is_folder(deployment.code)
+    folder = not deployment.code.endswith(".zip")
     function: dict[str, Any] = {
         "function_name": _literal(deployment.name),
         "role": "${aws_iam_role.role.arn}",
@@ -234,9 +231,9 @@ def _mapping(deployment: Deployment) -> dict[str, Any]:
 
 def _alarm(deployment: Deployment, alarm: Alarm) -> dict[str, Any]:
     watched: dict[str, Any] = {
-        "alarm_name": _literal(f"{deployment.name}-{alarm.name}Alarm"),
+        "alarm_name": _literal(f"{deployment.name}-{alarm.name}"),
         "alarm_description": _literal(alarm.description),
-        "namespace": _literal(alarm.namespace.replace("${Function}", deployment.name)),
+        "namespace": _literal(alarm.namespace),
         "metric_name": _literal(alarm.metric),
         "statistic": alarm.statistic,
         "period": alarm.period,
@@ -281,17 +278,12 @@ def _code(path: str) -> str:
     return ("" if PurePosixPath(path).is_absolute() else "${path.module}/") + _literal(path)
 
 
-def _is_folder(path: str) -> bool:
-    return not path.endswith(".zip")
-
-
 def _arn(text: str) -> str:
     parts = re.split("(" + "|".join(map(re.escape, _OPEN)) + ")", text)
     return "".join(_OPEN.get(part) or _literal(part) for part in parts)
 
 
 def _literals(value: Any) -> Any:
-    """Return a value whose strings mean themselves."""
     if isinstance(value, str):
         return _literal(value)
     if isinstance(value, Mapping):
@@ -301,11 +293,6 @@ def _literals(value: Any) -> Any:
 
 def _literal(text: str) -> str:
     return text.replace("${", "$${").replace("%{", "%%{")
-
-
-def _quoted(text: str) -> str:
-    """Return a string as it is written inside an expression."""
-    return json.dumps(_literal(text), ensure_ascii=False)
 
 
 def _snake(name: str) -> str:

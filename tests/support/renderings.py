@@ -20,7 +20,15 @@ from dynaflow.deploy.deployment import (
 from dynaflow.deploy.iam import statements
 from dynaflow.permissions import Permission
 
-__all__ = ["DEPLOYMENTS", "STREAM_ARN", "Told", "of_model", "of_template", "of_terraform"]
+__all__ = [
+    "DEPLOYMENTS",
+    "STREAM_ARN",
+    "Told",
+    "of_json",
+    "of_model",
+    "of_template",
+    "of_terraform",
+]
 
 STREAM_ARN = "arn:aws:dynamodb:eu-north-1:123456789012:table/my.orders_v-2/stream/2026-01-01T00:00"
 
@@ -68,7 +76,7 @@ DEPLOYMENTS = {
         ),
         permissions=(_MARKS,),
         alarms=(
-            _alarm("Fails", namespace="${Function}", metric="FailuresLogged", of=None),
+            _alarm("Fails", namespace="orders-stream", metric="FailuresLogged", of=None),
             _alarm("NotDone", metric="FailedInvokeEventCount", of="mapping"),
             _alarm("Behind", metric="IteratorAge", statistic="Maximum", threshold=300_000),
             _alarm("GivenUp", namespace="AWS/SQS", metric="Visible", of="queue"),
@@ -162,7 +170,7 @@ def of_model(deployment: Deployment) -> Told:
         alarms={
             alarm.name: {
                 "AlarmDescription": alarm.description,
-                "Namespace": alarm.namespace.replace("${Function}", deployment.name),
+                "Namespace": alarm.namespace,
                 "MetricName": alarm.metric,
                 "Statistic": alarm.statistic,
                 "Period": alarm.period,
@@ -212,7 +220,8 @@ def of_template(resources: dict[str, Any]) -> Told:
     assert not [each for each in resources.values() if each["Type"] == "AWS::IAM::Policy"]
     return Told(
         patterns=_patterns(mapping),
-        mapping=mapping | {"OnFailure": destination["OnFailure"]["Destination"]},
+        mapping={name: value for name, value in mapping.items() if value != []}
+        | {"OnFailure": destination["OnFailure"]["Destination"]},
         statements=[
             (each["Sid"], sorted(_listed(each["Action"])), sorted(_listed(each["Resource"])))
             for each in policy["PolicyDocument"]["Statement"]
@@ -237,6 +246,54 @@ def of_template(resources: dict[str, Any]) -> Told:
                 counted["MetricName"],
                 counted["MetricValue"],
                 counted["DefaultValue"],
+            ),
+        },
+        alarms=alarms,
+    )
+
+
+def of_json(text: str) -> Told:
+    """Return what the document in the API's own terms says."""
+    document = json.loads(text)
+    mapping, function = document["EventSourceMapping"], document["Function"]
+    mapping["OnFailure"] = mapping.pop("DestinationConfig")["OnFailure"]["Destination"]
+    for own in ("EventSourceArn", "FunctionName"):
+        del mapping[own]
+    queue, metric = document["FailureQueue"], document["MetricFilter"]
+    (counted,) = metric["metricTransformations"]
+    start = f"{function['FunctionName']}-"
+    alarms = {}
+    for alarm in document["Alarms"]:
+        name = alarm.pop("AlarmName").removeprefix(start)
+        values = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
+        if "EventSourceMappingUUID" in values:
+            values["EventSourceMappingUUID"] = "UUID"
+        alarms[name] = alarm | {"Dimensions": values}
+    own_function = {**function, **function.pop("LoggingConfig")}
+    del own_function["Role"], own_function["LoggingConfig"]
+    return Told(
+        patterns=_patterns(mapping),
+        mapping={name: value for name, value in mapping.items() if value != []},
+        statements=[
+            (each["Sid"], sorted(_listed(each["Action"])), sorted(_listed(each["Resource"])))
+            for each in document["Role"]["PolicyDocument"]["Statement"]
+        ],
+        function=own_function | {"Environment": function["Environment"]["Variables"]},
+        others={
+            "queue": (
+                queue["QueueName"],
+                int(queue["Attributes"]["MessageRetentionPeriod"]),
+                queue["Attributes"]["SqsManagedSseEnabled"] == "true",
+            ),
+            "log": (
+                document["LogGroup"]["logGroupName"],
+                document["RetentionPolicy"]["retentionInDays"],
+            ),
+            "metric": (
+                metric["logGroupName"],
+                metric["filterPattern"],
+                *(counted[f"metric{name}"] for name in ("Namespace", "Name", "Value")),
+                counted["defaultValue"],
             ),
         },
         alarms=alarms,
@@ -296,7 +353,6 @@ def of_terraform(text: str) -> Told:
     for place in resources.get("aws_cloudwatch_metric_alarm", {}):
         alarm = resource("aws_cloudwatch_metric_alarm", place)
         name = alarm.pop("alarm_name").removeprefix(function["function_name"] + "-")
-        name = name.removesuffix("Alarm")
         alarms[name] = {"Dimensions": {}} | {_camel(key): value for key, value in alarm.items()}
     return Told(
         patterns=_patterns(api),
@@ -393,7 +449,7 @@ def _named(name: str, resources: dict[str, Any]) -> str:
     name, _, attribute = name.partition(".")
     pseudo = {"Partition": "Partition", "Region": "Region", "AccountId": "Account"}
     if name.startswith("AWS::"):
-        return f"${{{pseudo[name.removeprefix('AWS::')]}}}"
+        return f"${{{pseudo.get(name.removeprefix('AWS::'), name)}}}"
     if name not in resources:
         return f"<{name}>"
     resource = resources[name]
