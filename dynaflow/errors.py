@@ -7,6 +7,7 @@ DynaflowError
 ├── ThreadsExhausted       too many calls outlived their deadline and still run
 ├── ViewTypeMismatch       the stream leaves out an image that a route asks for; nothing is run
 ├── TargetError            "module:attribute" does not lead to an App or a Router
+├── PackageError           the zip of a Lambda function could not be made
 ├── ExtraMissing           an optional dependency is not installed
 ├── SourceError            a stream could not be read; the read may be tried again
 │   ├── StreamRefused      it cannot be read at all: no stream, no permission, wrong region
@@ -50,6 +51,7 @@ __all__ = [
     "MalformedValue",
     "NonRetryable",
     "OrderUnknown",
+    "PackageError",
     "RecordsFailed",
     "RecordsTrimmed",
     "RegistrationError",
@@ -105,6 +107,10 @@ class TargetError(DynaflowError):
     def __init__(self, message: str, *, usage: bool = False) -> None:
         super().__init__(message)
         self.usage = usage
+
+
+class PackageError(DynaflowError):
+    """The zip of a Lambda function could not be made; one that was there is as it was."""
 
 
 class ExtraMissing(DynaflowError):

@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -36,6 +37,8 @@ pytestmark = [
 
 DEPLOY = ROOT / "examples" / "deploy"
 HANDLER = "app.lambda_handler"
+PACKAGE = Document("docs/package.md")
+ARCHITECTURE = "arm64" if platform.machine() == "aarch64" else "x86_64"
 EVENT = json.loads((ROOT / "examples" / "orders" / "event.json").read_text(encoding="utf-8"))
 
 # dynaflow without extras, and what that needs.
@@ -99,6 +102,32 @@ def test_the_custom_runtime_answers_from_its_image_and_from_the_folder(tmp_path:
         assert_it_works(function)
 
 
+def test_the_command_packs_the_core_for_lambdas_processor(tmp_path: Path) -> None:
+    made = packed(tmp_path, "--architecture", "arm64", "--python", "3.13", "--no-compile")
+    folder = unzipped(tmp_path)
+
+    assert distributions(folder) == CORE
+    assert (made["handler"], made["runtime"]) == (HANDLER, "python3.13")
+    binaries = {path.name for path in folder.rglob("*.so")}
+    assert binaries == {"_pydantic_core.cpython-313-aarch64-linux-gnu.so"}
+    said = re.findall(r"[\d.]+", PACKAGE.column("Without byte code")[0])
+    for size, megabytes in zip((made["unzipped"], made["zipped"]), map(float, said), strict=True):
+        assert 0.9 < size / 1e6 / megabytes < 1.1
+
+
+def test_what_the_command_packs_answers_from_byte_code_alone(tmp_path: Path) -> None:
+    made = packed(tmp_path, "--architecture", ARCHITECTURE)
+    folder = unzipped(tmp_path)
+    for source in folder.rglob("*.py"):  # it is never looked at, so this is not noticed
+        source.write_text("raise SystemExit('compiled once more')\n", encoding="utf-8")
+
+    path = search_path(tmp_path, "python3")
+    env = {"PATH": path, "PYTHONPATH": f"{folder}:{runtime_client(tmp_path)}"}
+    command = ["/usr/bin/env", f"PATH={path}", "python3", "-m", "awslambdaric", made["handler"]]
+    with RuntimeApi(HANDLER, directory=tmp_path, env=env, root=folder, command=command) as function:
+        assert_it_works(function)
+
+
 @pytest.mark.parametrize(("shell", "script"), [("bash", "build.sh"), ("sh", "*/bootstrap")])
 def test_scripts_are_well_formed_and_may_be_run(shell: str, script: str) -> None:
     (path,) = DEPLOY.glob(script)
@@ -130,6 +159,27 @@ def build(folder: Path) -> None:
     if "connection broken" in done.stderr:
         pytest.skip("PyPI cannot be reached")
     assert done.returncode == 0, done.stderr
+
+
+def packed(directory: Path, *options: str) -> dict[str, Any]:
+    """Pack examples/orders by the command, or skip the test where PyPI cannot be reached."""
+    requirements = directory / "requirements.txt"
+    requirements.write_text(f"--constraint {DEPLOY / 'constraints.txt'}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "dynaflow", "package", "app:app", "--json"]
+    command += ["--app-dir", str(ROOT / "examples" / "orders"), "--requirements", str(requirements)]
+    done = run([*command, "--output", str(directory / "function.zip"), *options])
+    if "index cannot be reached" in done.stderr:
+        pytest.skip("PyPI cannot be reached")
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def unzipped(directory: Path) -> Path:
+    """Unpack the function that was packed, and return where."""
+    with zipfile.ZipFile(directory / "function.zip") as archive:
+        archive.extractall(directory / "task")
+    return directory / "task"
 
 
 def image_of(folder: str, directory: Path) -> dockerfile.Image:

@@ -63,16 +63,16 @@ _NOT_RUN = {
     ),
 }
 
-# Those of these pages deploy, or ask AWS. What they deploy, build and run is in
-# tests/test_deploy_*.py and tests/test_cli_recover.py.
+# Those of these pages deploy, or ask AWS or PyPI. What they deploy, build and run is in
+# tests/test_deploy_*.py, tests/test_cli_recover.py and tests/test_package.py.
 _DEPLOYS = (
     *("examples/deploy/README.md", "docs/lambda.md", "docs/deploy.md", "docs/dead-letters.md"),
-    "docs/command-line.md",
+    *("docs/command-line.md", "docs/package.md"),
 )
 _DEPLOYING = re.compile(
     r"(examples/deploy/build\.sh|python examples/deploy/given_up\.py|"
     r"sam deploy|cdk deploy|terraform apply|aws|docker|curl|dynaflow recover|dynaflow dead-letters|"
-    r"dynaflow deploy-config .* --(?:check|output)) .+"
+    r"dynaflow deploy-config .* --(?:check|output)|dynaflow package|pip wheel|uv export) .+"
 )
 
 # Files that no command or script of their page uses, because another test saves and runs them.

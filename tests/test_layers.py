@@ -44,7 +44,8 @@ deploy/deployment deploy/iam deploy/alarms deploy/choices deploy/from_app deploy
 deploy/neutral deploy/_yaml deploy/sam deploy/_cdk_stack deploy/cdk deploy/terraform
 deploy/_rules deploy/_settings deploy/_app_facts deploy/_checks_stream
 deploy/_checks_mapping deploy/_targets deploy/_reading deploy/_gathering deploy/doctor
-deploy/__init__
+deploy/_runtime deploy/_zip deploy/_code deploy/_libraries deploy/_pruning deploy/_bytecode
+deploy/package deploy/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
 __init__
@@ -58,7 +59,7 @@ demo/examples/__init__ demo/__init__
 cli/_exit cli/_options cli/_output cli/_target cli/_event cli/_grammar cli/_reload
 cli/_messages cli/_stretch cli/_letters cli/_letter_lines cli/_redrive cli/_mapping
 cli/dead_letters cli/demo cli/deploy_config cli/doctor cli/explain cli/filters cli/invoke
-cli/recover cli/routes cli/run cli/tail cli/trigger
+cli/package cli/recover cli/routes cli/run cli/tail cli/trigger
 cli/_commands cli/__init__
 __main__
 """.split()

@@ -16,6 +16,7 @@ from dynaflow.cli.doctor import doctor
 from dynaflow.cli.explain import explain
 from dynaflow.cli.filters import filters
 from dynaflow.cli.invoke import invoke
+from dynaflow.cli.package import package
 from dynaflow.cli.recover import recover
 from dynaflow.cli.routes import routes
 from dynaflow.cli.run import run
@@ -40,7 +41,8 @@ commands = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo, run, routes, filters, doctor, invoke, explain, tail, trigger, recover):
+_ALONE = (demo, run, routes, filters, package, doctor, invoke, explain, tail, trigger, recover)
+for _command in _ALONE:
     commands.command()(_command)
 commands.command("deploy-config")(deploy_config)
 commands.add_typer(dead_letters, name="dead-letters")
