@@ -30,7 +30,7 @@ from dynaflow._fields import (
 )
 from dynaflow._paths import Constant, PathRef, has_image
 from dynaflow._pattern import Field, Pattern
-from dynaflow._rules import ABSENT, MULTIPLE, PRESENT, Rule, Rules
+from dynaflow._rules import ABSENT, MULTIPLE, PRESENT, Rule, Rules, is_address
 from dynaflow.record import EventName
 from dynaflow.values import Canonical
 
@@ -293,6 +293,8 @@ class _Compiler:
         self, path: PathRef, kind: str, *rules: Rule, left_out: str | None = None
     ) -> Alternatives:
         """Return that there is a value of a type, and that one of the rules is true of it."""
+        if any(is_address(r.value) and r.value.lower() != r.value.upper() for r in rules):
+            left_out = f"a text like an IP address, as {path!r} is, is compared in either case"
         pattern = replace(self._any, fields={field_of(path, kind): frozenset(rules)})
         return [Alternative(pattern, (left_out,) if left_out else ())]
 

@@ -22,6 +22,7 @@ from dynaflow._rules import (
     Rules,
     both,
     either,
+    is_address,
     is_covered,
     rank,
     worded,
@@ -188,6 +189,8 @@ def _rule(written: Any) -> Rule:
         ((kind, value),) = written.items()
         if kind == "exists" and isinstance(value, bool):
             return PRESENT if value else ABSENT
+        if kind == "equals-ignore-case" and is_address(value):
+            return Rule("is", value)
         if kind in ("prefix", "suffix") and isinstance(value, str):
             return Rule(kind, value)
         if kind == "anything-but":

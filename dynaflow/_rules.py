@@ -7,6 +7,7 @@ and the README of event-ruler, the engine behind it. Of the rules of a field one
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -21,10 +22,21 @@ __all__ = [
     "Rules",
     "both",
     "either",
+    "is_address",
     "is_covered",
     "rank",
     "worded",
 ]
+
+
+# What event-ruler takes for an IP address (its CIDR.java, Constants.java, ByteMachine.java): a list
+# with such a text compares all values that look so as addresses, and no prefix there finds them.
+_ADDRESS: Final = re.compile(r"[0-9]+(\.[0-9]+){3}|[0-9a-fA-F:]*:[0-9a-fA-F:]*")
+
+
+def is_address(text: object) -> bool:
+    """Return True if a text must not be written as it is, because it looks like an IP address."""
+    return isinstance(text, str) and _ADDRESS.fullmatch(text) is not None
 
 
 class Rule(NamedTuple):
@@ -53,7 +65,8 @@ class Rule(NamedTuple):
     def to_json(self) -> Any:
         """Return the rule as FilterCriteria write it."""
         if self.kind == "is":
-            return self.value
+            caseless = {"equals-ignore-case": self.value}
+            return caseless if is_address(self.value) else self.value
         if self.kind == "but":
             return {"anything-but": sorted(self.value)}
         if self.kind in ("present", "absent"):

@@ -28,6 +28,9 @@ RULES: list[tuple[list[Any], list[Any], list[Any]]] = [
     ([{"exists": True}], ["a", "", ["a"], False], [None, [], {"a": 1}]),
     ([{"exists": False}], [None, [], {"a": 1}], ["a", "", ["a"], False]),
     ([{"anything-but": ["a"]}, {"exists": False}], [None, "b", ["a", "b"]], ["a", ["a"]]),
+    (["10.0.0.1", {"prefix": "1"}], ["10.0.0.1", "1", "1a"], [None, "10.0.0.2", "2"]),
+    (["::1", {"anything-but": "a"}], ["::1", "0:0:0:0:0:0:0:1", "::2", "b"], [None, "a"]),
+    (["12:30"], ["12:30"], ["12:31"]),
     ([{"numeric": [">", 0, "<=", 5]}], [1, 5, 0.5], [None, 0, 6, "1", True]),
     ([{"numeric": ["=", 3]}], [3, 3.0], [None, "3", 2]),
 ]

@@ -7,12 +7,15 @@ nothing with what compiles filters into patterns, so that each can be held again
 A record is flattened: a field's name is the names on the way, joined by dots, and two ways may lead
 to one name. Of an array every member is a value; what a pattern wants of the objects of one array
 must be in the same object. A field that is not there satisfies nothing but ``{"exists": false}``.
+In a list with a text that is an IP address, all that look like one are compared as addresses.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, pairwise
 from typing import Any, Final, NoReturn, TypeAlias
@@ -29,6 +32,7 @@ Wanted: TypeAlias = dict[str, tuple[list[Test], bool]]
 
 _MOST_PATTERNS: Final = 10
 _MOST_LETTERS: Final = 4096
+_ADDRESS: Final = re.compile(r"\d+\.\d+\.\d+\.\d+|[\da-fA-F:]*:[\da-fA-F:]*", re.ASCII)
 _COMPARED: Final = {
     "<": operator.lt,
     "<=": operator.le,
@@ -93,7 +97,32 @@ def _is_choice(inner: Any) -> bool:
 
 def _rules(rules: Sequence[Any]) -> tuple[list[Test], bool]:
     missing = any(isinstance(rule, dict) and rule.get("exists") is False for rule in rules)
-    return [_test(rule) for rule in rules], missing
+    tests = [_test(rule) for rule in rules]
+    addresses = {_address(rule) for rule in rules} - {None}
+    if addresses:
+        kept = [_test(r) for r in rules if isinstance(r, dict) and "exists" in r]
+        others = any(isinstance(rule, dict) and "anything-but" in rule for rule in rules)
+        return [lambda value: _among(value, addresses, tests, kept, others)], missing
+    return tests, missing
+
+
+def _among(
+    value: Any, addresses: set[Any], tests: list[Test], kept: list[Test], others: bool
+) -> bool:
+    """Return whether a value is accepted where addresses are: one is seen as its bytes only."""
+    address = _address(value)
+    if address is None:
+        return any(test(value) for test in tests)
+    return address in addresses or others or any(test(value) for test in kept)
+
+
+def _address(value: Any) -> bytes | None:
+    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
+        return None
+    try:
+        return ipaddress.ip_address(value).packed
+    except ValueError:
+        return None
 
 
 def _test(rule: Any) -> Test:
