@@ -103,6 +103,7 @@ class Pushdown:
         """Return the routes that may miss records if a mapping has these FilterCriteria.
 
         A route is named, too, if its filters cannot be compared with patterns written by others.
+        Records that fail because their stream lacks an image are not asked about.
 
         Args:
             filter_criteria: as ``GetEventSourceMapping`` returns them; None or empty for no filter.

@@ -53,14 +53,18 @@ TAKEN: list[tuple[Sequence[str], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("events", "condition"), REFUSED, ids=repr)
+@pytest.mark.parametrize(
+    ("events", "condition"), REFUSED, ids=lambda value: getattr(value, "__name__", repr(value))
+)
 def test_a_filter_that_is_never_true_is_refused(events: Sequence[str], condition: Any) -> None:
     message = refusal(lambda: route(events, F.keys.id == "x", condition))
     assert f"the filter {condition!r} of " in message
     assert f" is never true on {' or '.join(events)}: " in message
 
 
-@pytest.mark.parametrize(("events", "condition"), TAKEN, ids=repr)
+@pytest.mark.parametrize(
+    ("events", "condition"), TAKEN, ids=lambda value: getattr(value, "__name__", repr(value))
+)
 def test_a_filter_that_may_be_true_at_one_of_the_events_is_taken(
     events: Sequence[str], condition: Any
 ) -> None:
