@@ -9,23 +9,32 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from dataclasses import replace
 from functools import reduce
 from itertools import product
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
+from dynaflow._alternative import Alternative, Alternatives, left_out, merged
 from dynaflow._conditions import Combined, Differs, Filter, Not, Operation, Predicate, Shorthand
 from dynaflow._expiry import TTLDelete
-from dynaflow._paths import FIELDS, Constant, PathRef, has_image
-from dynaflow._pattern import ABSENT, MULTIPLE, PRESENT, Field, Pattern, Rule, Rules
+from dynaflow._fields import (
+    LEAVES,
+    SINGLE,
+    field_of,
+    is_there,
+    known_value,
+    members,
+    stored_text,
+    unknown_spelling,
+    unreachable,
+)
+from dynaflow._paths import Constant, PathRef, has_image
+from dynaflow._pattern import Field, Pattern
+from dynaflow._rules import ABSENT, MULTIPLE, PRESENT, Rule, Rules, is_address
 from dynaflow.record import EventName
 from dynaflow.values import Canonical
 
-__all__ = ["Alternative", "alternatives", "merged"]
-
-_LEAVES: Final = ("S", "N", "B", "BOOL", "NULL", *MULTIPLE)
-"""The types whose values are fields; L and M only hold fields."""
+__all__ = ["alternatives"]
 
 _MOST: Final = 64  # alternatives of one filter; with more, a part of it is left out
 
@@ -39,41 +48,6 @@ _NOT_TTL: Final[Mapping[Field, Rules]] = {
         {Rule("but", frozenset({"dynamodb.amazonaws.com"})), ABSENT}
     )
 }
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """One way in which a filter can be true.
-
-    Args:
-        pattern: what the record is then.
-        left_out: why the pattern says less than the filter; empty if it says all.
-        there: paths that have a value then, of any type.
-        differing: pairs of paths whose values differ then.
-    """
-
-    pattern: Pattern
-    left_out: tuple[str, ...] = ()
-    there: frozenset[PathRef] = field(default=frozenset())
-    differing: frozenset[tuple[PathRef, PathRef]] = field(default=frozenset())
-
-    def and_(self, other: Alternative) -> Alternative | None:
-        """Return the alternative in which both are true; None if there is none."""
-        pattern, is_exact = self.pattern.narrowed(other.pattern.fields)
-        if pattern is None:
-            return None
-        reasons = (*self.left_out, *other.left_out)
-        if not is_exact:
-            reasons = (*reasons, "a pattern has one list of values for an attribute, not two")
-        return Alternative(
-            pattern,
-            tuple(dict.fromkeys(reasons)),
-            self.there | other.there,
-            self.differing | other.differing,
-        )
-
-
-Alternatives: TypeAlias = list[Alternative]
 
 
 def alternatives(conditions: Iterable[Filter], event: EventName) -> Alternatives:
@@ -113,7 +87,9 @@ class _Compiler:
         if isinstance(condition, TTLDelete):
             return self._ttl(condition, wanted)
         if isinstance(condition, Predicate):
-            return self._unknown(f"{condition!r} is a function, which only Python can ask")
+            return self._unknown(
+                f"{condition!r} is a function, which only Python can ask; patterns can be made of F"
+            )
         return self._unknown(f"{condition!r} is a filter of another kind than dynaflow's own")
 
     def all(self, conditions: Iterable[Filter], wanted: bool) -> Alternatives:
@@ -123,7 +99,7 @@ class _Compiler:
         for condition in conditions:
             if function is not None:
                 reason = f"{condition!r} is asked after {function!r}, which may raise: put it first"
-                return [_left_out(alternative, reason) for alternative in found]
+                return [left_out(alternative, reason) for alternative in found]
             found = self._both(found, self.when(condition, wanted))
             function = _may_raise(condition)
         return found
@@ -136,8 +112,8 @@ class _Compiler:
                 return None
             alternative = narrower
         for path in sorted(alternative.there, key=repr):
-            if not _is_there(path, alternative.pattern):
-                alternative = _left_out(
+            if not is_there(path, alternative.pattern):
+                alternative = left_out(
                     alternative,
                     f"{path!r} may hold a list or a map, whose presence no pattern can test",
                 )
@@ -147,9 +123,9 @@ class _Compiler:
         return reduce(self._both, parts, [Alternative(self._any)])
 
     def _both(self, one: Alternatives, other: Alternatives) -> Alternatives:
-        if len(one) * len(other) > _MOST:
-            reason = f"it has more than {_MOST} combinations"
-            return [_left_out(alternative, reason) for alternative in min(one, other, key=len)]
+        if min(len(one), len(other)) > 1 and len(one) * len(other) > _MOST:
+            reason = f"its filters have more than {_MOST} combinations, so not all of them are told"
+            return [left_out(alternative, reason) for alternative in min(one, other, key=len)]
         met = [left.and_(right) for left, right in product(one, other)]
         return merged([alternative for alternative in met if alternative is not None])
 
@@ -158,12 +134,12 @@ class _Compiler:
     ) -> Alternative | None:
         """Say that two values differ, which can be said where one of them is known."""
         for known, unknown in ((path, other), (other, path)):
-            constant = _known(known, alternative.pattern)
+            constant = known_value(known, alternative.pattern)
             if constant is None:
                 continue
             (differs,) = self._unequal(unknown, constant)
             return alternative.and_(differs)
-        return _left_out(
+        return left_out(
             alternative, f"patterns do not compare {path!r} with {other!r}, only with constants"
         )
 
@@ -173,9 +149,9 @@ class _Compiler:
             return self._constant((node.operator == "!=") is wanted)
         if len(paths) > 1:
             return self._unknown(f"{node!r} compares two values of a record, and patterns do not")
-        unreachable = _unreachable(node.path)
-        if unreachable is not None:
-            return self._unknown(unreachable)
+        reason = unreachable(node.path)
+        if reason is not None:
+            return self._unknown(reason)
         values = [part.value for part in node.operands if isinstance(part, Constant)]
         if node.operator in ("==", "!="):
             is_equal = (node.operator == "==") is wanted
@@ -197,28 +173,28 @@ class _Compiler:
     def _equal(self, path: PathRef, value: Canonical) -> Alternatives:
         kind, payload = value
         if kind in MULTIPLE:
-            found = (_text(kind[0], member) for member in _members(payload))
+            found = (stored_text(kind[0], member) for member in members(payload))
             texts = sorted(str(text) for text in found if text is not None)
             if not texts:
-                return self._typed(path, kind, PRESENT, _number_spelt(path))
+                return self._typed(path, kind, PRESENT, left_out=unknown_spelling(path))
             reason = f"patterns look for a member of a set, not for a whole set as {path!r}"
-            if len(_members(payload)) == 1:
+            if len(members(payload)) == 1:
                 reason = f"patterns do not see whether {path!r} has other members, too"
-            return self._typed(path, kind, Rule("is", texts[0]), reason)
+            return self._typed(path, kind, Rule("is", texts[0]), left_out=reason)
         if kind in ("L", "M"):
             return self._unknown(f"patterns do not compare lists and maps, as {path!r} is")
-        text = _text(kind, payload)
+        text = stored_text(kind, payload)
         if text is None:
-            return self._typed(path, kind, PRESENT, _number_spelt(path))
+            return self._typed(path, kind, PRESENT, left_out=unknown_spelling(path))
         return self._typed(path, kind, Rule("is", text))
 
     def _unequal(self, path: PathRef, value: Canonical) -> Alternatives:
         kind, payload = value
         if kind in (*MULTIPLE, "L", "M"):
             return self._unknown(f"patterns do not compare sets, lists and maps, as {path!r} is")
-        text = _text(kind, payload)
+        text = stored_text(kind, payload)
         if text is None:
-            return self._unknown(_number_spelt(path))
+            return self._unknown(unknown_spelling(path))
         if kind == "NULL":
             return self._absent(path, kind)
         others = Rule("is", not text) if kind == "BOOL" else Rule("but", frozenset({text}))
@@ -228,17 +204,26 @@ class _Compiler:
         ordered = sorted(options, key=repr)
         if not wanted:
             return self._each(self._unequal(path, option) for option in ordered)
-        return merged([a for option in ordered for a in self._equal(path, option)])
+        rules: dict[str, set[Rule]] = {}
+        others: Alternatives = []
+        for kind, payload in ordered:
+            text = stored_text(kind, payload) if kind in SINGLE else None
+            if text is None:
+                others += self._equal(path, (kind, payload))
+            else:
+                rules.setdefault(kind, set()).add(Rule("is", text))
+        found = [self._typed(path, kind, *ones) for kind, ones in rules.items()]
+        return merged([*(a for each in found for a in each), *others])
 
     def _exists(self, path: PathRef, wanted: bool) -> Alternatives:
         if wanted:
             return [Alternative(self._any, there=frozenset({path}))]
         reason = f"{path!r} may hold a list or a map, whose absence no pattern can test"
-        absent = self._each(self._absent(path, kind) for kind in _LEAVES)
-        return [_left_out(alternative, reason) for alternative in absent]
+        absent = self._each(self._absent(path, kind) for kind in LEAVES)
+        return [left_out(alternative, reason) for alternative in absent]
 
     def _is_type(self, path: PathRef, kind: str, wanted: bool) -> Alternatives:
-        if kind not in _LEAVES:
+        if kind not in LEAVES:
             return self._unknown(f"patterns cannot test whether {path!r} is of type {kind}")
         return self._typed(path, kind, PRESENT) if wanted else self._absent(path, kind)
 
@@ -255,13 +240,13 @@ class _Compiler:
         """Translate to base64, in which three bytes are four letters."""
         reason = f"patterns see {path!r} as base64 text, in which not every ending or start shows"
         if operator == "endswith":
-            return self._typed(path, "B", PRESENT, reason if affix else None)
+            return self._typed(path, "B", PRESENT, left_out=reason if affix else None)
         whole = len(affix) // 3 * 3
-        left_out = reason if whole < len(affix) else None
+        untold = reason if whole < len(affix) else None
         if not whole:
-            return self._typed(path, "B", PRESENT, left_out)
+            return self._typed(path, "B", PRESENT, left_out=untold)
         start = Rule("prefix", b64encode(affix[:whole]).decode("ascii"))
-        return self._typed(path, "B", start, left_out)
+        return self._typed(path, "B", start, left_out=untold)
 
     def _contains(self, node: Operation, member: Canonical) -> Alternatives:
         return self._unknown(
@@ -274,9 +259,9 @@ class _Compiler:
         reason = (
             f"{node!r} orders numbers, which patterns see as text"
             if kind == "N"
-            else f"patterns have no order, which {node!r} asks for"
+            else f"{node!r} asks for an order, which patterns do not have"
         )
-        return self._typed(node.path, kind, PRESENT, reason)
+        return self._typed(node.path, kind, PRESENT, left_out=reason)
 
     def _differs(self, node: Differs, wanted: bool) -> Alternatives:
         there = [p for p in (node.path, node.other) if has_image(self._event, p.image)]
@@ -284,11 +269,11 @@ class _Compiler:
             return self._constant(not wanted)
         if len(there) == 1:
             (path,) = there
-            unreachable = _unreachable(path)
-            return self._unknown(unreachable) if unreachable else self._exists(path, wanted)
-        unreachable = _unreachable(node.path)
-        if unreachable is not None:
-            return self._unknown(unreachable)
+            reason = unreachable(path)
+            return self._unknown(reason) if reason else self._exists(path, wanted)
+        reason = unreachable(node.path)
+        if reason is not None:
+            return self._unknown(reason)
         if wanted:
             return [Alternative(self._any, differing=frozenset({(node.path, node.other)}))]
         return self._unknown(f"patterns do not compare {node.path!r} with {node.other!r}")
@@ -301,13 +286,16 @@ class _Compiler:
             return [mark]
         reason = f"{node!r} compares times, which patterns cannot"
         if not wanted:
-            return [_left_out(mark, reason)]
-        return [mark, *self._typed(node.path, "N", PRESENT, reason)]
+            return [left_out(mark, reason)]
+        return [mark, *self._typed(node.path, "N", PRESENT, left_out=reason)]
 
     def _typed(
-        self, path: PathRef, kind: str, rule: Rule, left_out: str | None = None
+        self, path: PathRef, kind: str, *rules: Rule, left_out: str | None = None
     ) -> Alternatives:
-        pattern = replace(self._any, fields={_field(path, kind): frozenset({rule})})
+        """Return that there is a value of a type, and that one of the rules is true of it."""
+        if any(is_address(r.value) and r.value.lower() != r.value.upper() for r in rules):
+            left_out = f"a text like an IP address, as {path!r} is, is compared in either case"
+        pattern = replace(self._any, fields={field_of(path, kind): frozenset(rules)})
         return [Alternative(pattern, (left_out,) if left_out else ())]
 
     def _absent(self, path: PathRef, kind: str, *others: Rule) -> Alternatives:
@@ -317,7 +305,7 @@ class _Compiler:
                 f"an attribute whose name has dots could be taken for {path!r}, so patterns cannot "
                 "test what it is not"
             )
-        pattern = replace(self._any, fields={_field(path, kind): frozenset({ABSENT, *others})})
+        pattern = replace(self._any, fields={field_of(path, kind): frozenset({ABSENT, *others})})
         return [Alternative(pattern)]
 
     def _constant(self, is_true: bool) -> Alternatives:
@@ -325,76 +313,6 @@ class _Compiler:
 
     def _unknown(self, reason: str) -> Alternatives:
         return [Alternative(self._any, (reason,))]
-
-
-def merged(found: Alternatives) -> Alternatives:
-    """Join alternatives where that changes nothing."""
-    kept: Alternatives = []
-    for alternative in found:
-        current = alternative
-        while True:
-            other = next((a for a in kept if _join(a, current) is not None), None)
-            if other is None:
-                break
-            kept.remove(other)
-            current = _join(other, current) or current
-        kept.append(current)
-    return kept
-
-
-def _join(one: Alternative, other: Alternative) -> Alternative | None:
-    """Return one alternative for both; None if it would match more than they do."""
-    if (one.there, one.differing) != (other.there, other.differing):
-        return None
-    if one.pattern.covers(other.pattern):
-        return one
-    if other.pattern.covers(one.pattern):
-        return other
-    if not one.pattern.loses_nothing(other.pattern):
-        return None
-    reasons = tuple(dict.fromkeys((*one.left_out, *other.left_out)))
-    return Alternative(one.pattern.joined(other.pattern), reasons, one.there, one.differing)
-
-
-def _left_out(alternative: Alternative, reason: str) -> Alternative:
-    if reason in alternative.left_out:
-        return alternative
-    return replace(alternative, left_out=(*alternative.left_out, reason))
-
-
-def _field(path: PathRef, kind: str) -> Field:
-    inner = (name for segment in path.segments[1:] for name in ("M", str(segment)))
-    return ("dynamodb", FIELDS[path.image], str(path.segments[0]), *inner, kind)
-
-
-def _unreachable(path: PathRef) -> str | None:
-    """Return why no pattern can name the value at a path; None if one can."""
-    if any(isinstance(segment, int) for segment in path.segments):
-        return f"patterns cannot name an element of a list, as {path!r} does"
-    if "$or" in path.segments:
-        return f"in patterns the name $or, which {path!r} has, means something else"
-    return None
-
-
-def _is_there(path: PathRef, pattern: Pattern) -> bool:
-    """Return True if a pattern matches only where there is a value at the path."""
-    start = _field(path, "")[:-1]
-    return any(
-        field[: len(start)] == start and len(field) > len(start) and ABSENT not in rules
-        for field, rules in pattern.fields.items()
-    )
-
-
-def _known(path: PathRef, pattern: Pattern) -> Canonical | None:
-    """Return the value at a path, as patterns spell it, if a pattern leaves only one."""
-    for kind in ("S", "N", "B", "BOOL", "NULL"):
-        rules = pattern.fields.get(_field(path, kind))
-        if rules is None or len(rules) != 1:
-            continue
-        (rule,) = rules
-        if rule.kind == "is":
-            return kind, rule.value
-    return None
 
 
 def _may_raise(condition: Filter) -> Filter | None:
@@ -409,33 +327,3 @@ def _may_raise(condition: Filter) -> Filter | None:
     else:
         return None if isinstance(condition, (Operation, Differs, TTLDelete)) else condition
     return next((found for part in parts if (found := _may_raise(part)) is not None), None)
-
-
-def _text(kind: str, payload: Any) -> str | bool | None:
-    """Return how a stream writes a value; None where that is not known."""
-    if kind == "B" and isinstance(payload, bytes):
-        return b64encode(payload).decode("ascii")
-    if kind == "N" and isinstance(payload, Decimal):
-        return _number(payload)
-    return True if kind == "NULL" else payload
-
-
-def _number(number: Decimal) -> str | None:
-    """Return the text that DynamoDB writes for a number; None where others are conceivable.
-
-    It normalises numbers. How it writes those with long exponents is not documented.
-    """
-    if not number:
-        return "0"
-    if not -7 < number.adjusted() <= 20:
-        return None
-    text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _number_spelt(path: PathRef) -> str:
-    return f"how DynamoDB spells the number that {path!r} is compared with is not documented"
-
-
-def _members(payload: Any) -> frozenset[Any]:
-    return frozenset(payload)

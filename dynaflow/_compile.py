@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dynaflow._attempt import InThread
 from dynaflow._batches import changed_fields
 from dynaflow._binding import model_fields
+from dynaflow._conditions import Combined, Differs, Filter, Not, Operation, Shorthand
 from dynaflow._dependencies import AppValues
 from dynaflow._expiry import TTLDelete
+from dynaflow._paths import has_image
 from dynaflow._route import Route
 from dynaflow._signature import handler_name
 from dynaflow._table import CompileContext, CompiledRoute, RouteTable, ttl_delete
 from dynaflow.errors import RegistrationError
-from dynaflow.filters import Filter
 from dynaflow.middleware import Middleware
+from dynaflow.record import EventName
 
 __all__ = ["compile_routes", "edits"]
 
@@ -31,8 +33,8 @@ def compile_routes(
 
     Raises:
         RegistrationError: two routes that could not be told apart, a handler or a dependency whose
-            annotations cannot work, or a filter that names an attribute the handler's model does
-            not have.
+            annotations cannot work, a filter that names an attribute the handler's model does not
+            have, or filters that read an image which no item has at the route's events.
     """
     _refuse_equal_names(routes)
     if not has_dead_letters:
@@ -42,6 +44,7 @@ def compile_routes(
     for route in routes:
         compiled.append(CompiledRoute(route, len(compiled), context, {}))
         _refuse_misspelt(route)
+        _refuse_never_true(route)
     return RouteTable(compiled, context)
 
 
@@ -117,6 +120,50 @@ def _check_spelling(condition: Filter, known: frozenset[str], route: Route) -> N
                     f"the filter {condition!r} of {handler_name(route.handler)} reads {name!r}, "
                     f"and its model has no such field. Did you mean {field!r}? {remedy}"
                 )
+
+
+def _refuse_never_true(route: Route) -> None:
+    """Refuse filters that are false at each of the route's events, whatever the item holds."""
+    false = {
+        event: next((f for f in route.filters if _constant(f, event) is False), None)
+        for event in sorted(route.event_names)
+    }
+    if None in false.values():
+        return
+    raise RegistrationError(
+        f"the filter {next(iter(false.values()))!r} of {handler_name(route.handler)} is never true "
+        f"on {' or '.join(false)}: {_MISSING[tuple(false)]}"
+    )
+
+
+_MISSING = {
+    ("INSERT",): "a new item has no old image. Read F.new, or register the handler for MODIFY or "
+    "REMOVE, which have one.",
+    ("REMOVE",): "a deleted item has no new image. Read F.old, or register the handler for INSERT "
+    "or MODIFY, which have one.",
+    ("INSERT", "REMOVE"): "a new item has no old image, and a deleted one no new one. Register the "
+    "handler for MODIFY, which has both.",
+}
+"""Why, and what to write instead, by the events at which a filter is false."""
+
+
+def _constant(condition: Filter | None, event: EventName) -> bool | None:
+    """Return what a filter always is at an event, for want of an image; None if it depends."""
+    if isinstance(condition, Shorthand):
+        return _constant(condition.condition, event)
+    if isinstance(condition, Not):
+        part = _constant(condition.part, event)
+        return None if part is None else not part
+    if isinstance(condition, Combined):
+        parts = {_constant(part, event) for part in condition.parts}
+        decides = condition.operator == "|"
+        return decides if decides in parts else None if None in parts else not decides
+    if not isinstance(condition, (Operation, Differs)):
+        return None
+    there = [has_image(event, path.image) for path in condition.paths()]
+    if isinstance(condition, Operation):
+        return None if all(there) else condition.operator == "!="
+    return None if any(there) else False
 
 
 def edits(a: str, b: str) -> int:

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import combinations
 from typing import Any, Final
 
-from dynaflow._alternatives import Alternative, alternatives, merged
+from dynaflow._alternative import Alternative, merged
+from dynaflow._alternatives import alternatives
 from dynaflow._conditions import Filter, Not
+from dynaflow._fitting import MOST_LETTERS, Given, fitted
 from dynaflow._paths import VIEW_TYPES, ImageName, has_image, view_types_without
-from dynaflow._pattern import ABSENT, PRESENT, Pattern, Rule, parsed, shown
+from dynaflow._pattern import Pattern, parsed
 from dynaflow._route import Route
+from dynaflow._rules import Rule
 from dynaflow._table import ttl_delete
 from dynaflow.errors import DynaflowError
 from dynaflow.record import EventName
@@ -35,14 +37,10 @@ __all__ = [
 MOST_PATTERNS: Final = 5
 """Patterns that an event source mapping takes; 10 after a request for a higher quota."""
 
-MOST_LETTERS: Final = 4096
-"""Characters of one pattern."""
-
 VIEW_TYPE: Final = ("dynamodb", "StreamViewType")
 """The field by which a stream tells which images it carries."""
 
 _MOST_BY_QUOTA: Final = 10
-_AT_ONCE: Final = 64  # patterns among which the best pair is looked for
 _EVERY: Final = Pattern(frozenset(EventName), {})
 
 
@@ -105,6 +103,7 @@ class Pushdown:
         """Return the routes that may miss records if a mapping has these FilterCriteria.
 
         A route is named, too, if its filters cannot be compared with patterns written by others.
+        Records that fail because their stream lacks an image are not asked about.
 
         Args:
             filter_criteria: as ``GetEventSourceMapping`` returns them; None or empty for no filter.
@@ -156,20 +155,20 @@ def push_down(
         return _unfiltered(wants, "App(unmatched='fail') has to see what no route takes")
     if not any(want.alternatives for want in wants):
         return _unfiltered(wants, "the filters of all routes are never true")
-    given = [
-        _Given(alternative.pattern, frozenset({want.route.name}))
+    wanted = [
+        Given(alternative.pattern, frozenset({want.route.name}))
         for want in wants
         for alternative in want.alternatives
     ]
-    guard = None if view_type is not None else _guard(wants)
-    fitted = _Fitted(given, guard, max_patterns)
-    catch_all = next((one for one in fitted.given if one.pattern.is_catch_all), None)
-    if catch_all is not None and not fitted.widened:
-        return _unfiltered(wants, f"{min(catch_all.routes)} takes every record")
+    given = fitted(wanted, None if view_type is not None else _guard(wants), max_patterns)
+    catch_all = next((one for one in given if one.pattern.is_catch_all), None)
+    if catch_all is not None and not catch_all.texts(max_patterns):
+        return _unfiltered(wants, f"{min(catch_all.routes)} has to see every record")
     if catch_all is not None:
         return _unfiltered(wants, f"not even {max_patterns} patterns leave anything out")
-    told = tuple(_told(want, fitted.widened.get(want.route.name, ())) for want in wants)
-    return Pushdown(tuple(one.pattern for one in fitted.given), told, tuple(fitted.texts))
+    told = tuple(_told(want, given, max_patterns) for want in wants)
+    texts = (text for one in given for text in one.texts(max_patterns))
+    return Pushdown(tuple(one.pattern for one in given), told, tuple(dict.fromkeys(texts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +246,7 @@ def _unfiltered(wants: Sequence[_Want], reason: str) -> Pushdown:
     """Return that there is no filter, and that no route's filters are told therefore."""
     routes = []
     for want in wants:
-        told = _told(want, ())
+        told = _told(want, (), MOST_PATTERNS)
         takes_all = told.pushed is Pushed.EXACTLY and any(p.is_catch_all for p in told.wanted)
         if told.pushed is not Pushed.NEVER and not takes_all:
             told = replace(told, pushed=Pushed.NOT, reasons=(*told.reasons, reason))
@@ -255,117 +254,19 @@ def _unfiltered(wants: Sequence[_Want], reason: str) -> Pushdown:
     return Pushdown((), tuple(routes), (reason,))
 
 
-def _told(want: _Want, widened: Sequence[str]) -> RoutePushdown:
-    """Say how much of a route's filters its patterns say."""
-    patterns = tuple(alternative.pattern for alternative in want.alternatives)
-    own = (reason for alternative in want.alternatives for reason in alternative.left_out)
-    reasons = tuple(dict.fromkeys((*own, *widened)))
+def _told(want: _Want, given: Sequence[Given], most: int) -> RoutePushdown:
+    """Say how much of a route's filters its patterns say, and those that the mapping gets."""
     name = want.route.name
+    patterns = tuple(alternative.pattern for alternative in want.alternatives)
     if not patterns:
         events = " or ".join(sorted(want.route.event_names))
         return RoutePushdown(name, Pushed.NEVER, (f"its filters are never true on {events}",))
+    own = [reason for alternative in want.alternatives for reason in alternative.left_out]
+    meant = [one for one in given if name in one.routes]
+    widened = [text for one in meant for text in one.texts(most)]
+    reasons = tuple(dict.fromkeys((*own, *widened)))
     if not reasons:
         return RoutePushdown(name, Pushed.EXACTLY, (), patterns)
-    says_nothing = all(not p.fields for p in patterns) and any(
-        alternative.left_out for alternative in want.alternatives
-    )
+    told = patterns if not widened else [one.pattern for one in meant]
+    says_nothing = not any(pattern.fields for pattern in told)
     return RoutePushdown(name, Pushed.NOT if says_nothing else Pushed.WIDENED, reasons, patterns)
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A pattern, and the routes that it is for."""
-
-    pattern: Pattern
-    routes: frozenset[str]
-
-    def joined(self, other: _Given) -> _Given:
-        return _Given(self.pattern.joined(other.pattern), self.routes | other.routes)
-
-
-class _Fitted:
-    """Patterns made to fit the limits of a mapping.
-
-    ``given`` are the patterns, ``widened`` the reasons by route, ``texts`` all reasons.
-    """
-
-    def __init__(self, given: Sequence[_Given], guard: Pattern | None, most: int) -> None:
-        self.widened: dict[str, tuple[str, ...]] = {}
-        self.texts: list[str] = []
-        self._most = most
-        room = most if guard is None else max(1, most - 1)
-        shortened = self._joined([self._shortened(one) for one in given])
-        self.given = [self._shortened(one) for one in self._fewer(shortened, room)]
-        if guard is not None:
-            both = self._joined([*self.given, _Given(guard, frozenset())])
-            self.given = both if most > 1 else self._fewer(both, most)
-
-    def _joined(self, given: Sequence[_Given]) -> list[_Given]:
-        """Join what can be joined without matching more."""
-        kept: list[_Given] = []
-        for one in given:
-            current = one
-            while True:
-                other = next((k for k in kept if k.pattern.loses_nothing(current.pattern)), None)
-                if other is None:
-                    break
-                kept.remove(other)
-                current = other.joined(current)
-            kept.append(current)
-        return kept
-
-    def _fewer(self, given: list[_Given], room: int) -> list[_Given]:
-        """Join those patterns by which the least is lost, until there is room for all."""
-        waiting = given[_AT_ONCE:]
-        given = given[:_AT_ONCE]
-        while True:
-            while len(given) > (room if not waiting else _AT_ONCE // 2):
-                one, other = min(combinations(given, 2), key=_loss)
-                rest = [g for g in given if g is not one and g is not other]
-                given = self._joined([*rest, self._widen(one, other)])
-            if not waiting:
-                return given
-            free = _AT_ONCE - len(given)
-            given, waiting = self._joined([*given, *waiting[:free]]), waiting[free:]
-
-    def _widen(self, one: _Given, other: _Given) -> _Given:
-        union = one.joined(other)
-        names = ", ".join(sorted(union.routes))
-        self._tell(
-            union.routes,
-            f"a mapping takes {_counted(self._most)}: those for {names} became one, which matches "
-            f"{union.pattern}",
-        )
-        return union
-
-    def _shortened(self, given: _Given) -> _Given:
-        """Leave out the longest list of values until the pattern is short enough."""
-        pattern = given.pattern
-        while len(pattern.to_json()) > MOST_LETTERS:
-            longest = max(pattern.fields, key=lambda f: len(str(pattern.fields[f])) + len(str(f)))
-            fields = dict(pattern.fields)
-            rules = fields.pop(longest)
-            if not rules & {ABSENT, PRESENT} and len(rules) > 1:
-                fields[longest] = frozenset({PRESENT})
-            pattern = Pattern(pattern.events, fields)
-            self._tell(
-                given.routes,
-                f"a pattern has at most {MOST_LETTERS:,} characters: it no longer says which "
-                f"values {shown(longest)} has",
-            )
-        return _Given(pattern, given.routes)
-
-    def _tell(self, routes: Iterable[str], text: str) -> None:
-        if text not in self.texts:
-            self.texts.append(text)
-        for route in routes:
-            self.widened[route] = (*self.widened.get(route, ()), text)
-
-
-def _counted(patterns: int) -> str:
-    return "1 pattern" if patterns == 1 else f"{patterns} patterns"
-
-
-def _loss(pair: tuple[_Given, _Given]) -> float:
-    one, other = (given.pattern for given in pair)
-    return one.selectivity + other.selectivity - 2 * one.joined(other).selectivity

@@ -37,7 +37,7 @@ def test_each_pattern_is_told_in_words_and_as_json(project: Project) -> None:
     result = project.run("filters", "shop:app", "--view-type", "NEW_AND_OLD_IMAGES")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[2] == "2. INSERT, F.new.total has a value of type N"
+    assert lines[2] == "2. INSERT, F.new.total is of type N"
     assert json.loads(lines[3]) == {
         "eventName": ["INSERT"],
         "dynamodb": {"NewImage": {"total": {"N": [{"exists": True}]}}},
@@ -66,7 +66,7 @@ def test_patterns_that_do_not_fit_are_joined_and_it_is_said_what_became_wider(
     project: Project,
 ) -> None:
     result = project.run("filters", "shop:app", "--max-patterns", "1")
-    assert result.stdout.startswith("1. INSERT or MODIFY\n")
+    assert result.stdout.startswith("1. any INSERT or MODIFY\n")
     assert "wider: a mapping takes 1 pattern" in result.stdout
 
 
@@ -92,7 +92,7 @@ def test_a_catch_all_route_means_no_filter(project: Project) -> None:
     )
     result = project.run("filters", "all:app")
     assert result.stdout.splitlines()[0] == "No filter: Lambda is to send every record."
-    assert "all.one         not      all.everything takes every record" in result.stdout
+    assert "all.one         not      all.everything has to see every record" in result.stdout
     report = json.loads(project.run("filters", "all:app", "--json").stdout)
     assert (report["FilterCriteria"], report["patterns"]) == ({}, [])
 

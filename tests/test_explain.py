@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from dynaflow import App, Batch, F, Record, Router, added, changed, crossed
 from dynaflow._explain import Cause, Explanation, Finding, RouteExplanation, Verdict
 from dynaflow.codec import decode_event
-from dynaflow.errors import ImageMissing, MalformedRecord
+from dynaflow.errors import ImageMissing, MalformedRecord, RegistrationError
 from dynaflow.filters import Filter, as_filter
 from dynaflow.record import Undecodable
 from dynaflow.testing import RecordBuilder
@@ -394,7 +394,12 @@ def test_its_verdicts_are_those_of_routing(
     router = Router(match=match)
     for at, (condition, names) in enumerate(routes):
         router.add_route(names, nothing, condition, name=f"r{at}")
-    app, key = App(router), {"id": "1"}
+    try:
+        app = App(router)
+    except RegistrationError as error:
+        assert "is never true on INSERT" in str(error)
+        reject()
+    key = {"id": "1"}
     raw = BUILD.insert({**key, **new})
     if old is not None:
         raw = BUILD.modify({**key, **old}, {**key, **new})

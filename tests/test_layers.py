@@ -24,7 +24,7 @@ params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _on_error _checks _route routing _flatten _table _compile _needs _explain _overriding
-_pattern _alternatives pushdown
+_rules _pattern _fields _alternative _alternatives _fitting pushdown
 permissions
 _plain _told dead_letter _mark_keys _marks _patience _claim idempotency
 transaction _commit checkpoints source lineage _aws
@@ -51,7 +51,7 @@ poller/poller poller/__init__
 __init__
 testing/records testing/clock testing/client testing/transactions
 testing/_mapping_rules testing/_mapping_report testing/_mapping_sandbox testing/_mapping_lanes
-testing/_mapping_run testing/mapping testing/__init__
+testing/_mapping_filter testing/_mapping_run testing/mapping testing/__init__
 pytest_plugin
 demo/emulator demo/storm demo/stage demo/history
 demo/ledger demo/services demo/shop demo/traffic demo/show demo/run

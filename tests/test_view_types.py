@@ -111,7 +111,7 @@ NEEDS: dict[str, tuple[Register, Callable[..., Any], dict[str, tuple[str, ...]],
         OLD,
     ),
     "F.keys": (lambda r: r.on_any(F.keys.id == "1"), nothing, {}, KEYS),
-    "F.new on REMOVE": (lambda r: r.on_remove(F.new.a == 1), nothing, {}, KEYS),
+    "F.new on REMOVE": (lambda r: r.on_remove(F.new.a != 1), nothing, {}, KEYS),
     "two paths": (
         lambda r: r.on_modify(F.new.a > F.old.a),
         nothing,

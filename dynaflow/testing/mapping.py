@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from typing import Any
 
+from dynaflow.testing._mapping_filter import filtering
 from dynaflow.testing._mapping_lanes import lanes_of, shards_of
 from dynaflow.testing._mapping_report import MappingReport
 from dynaflow.testing._mapping_rules import Options
@@ -47,7 +48,9 @@ class EventSourceMapping:
         bisect_batch_on_function_error: halve a batch whose invocation failed.
         report_batch_item_failures: True if FunctionResponseTypes has it. Without it, what the
             function answers is ignored.
-        filter_criteria: says of a raw record whether the function gets it; None for all.
+        filter_criteria: FilterCriteria, such as ``app.filter_criteria()``, or a function that says
+            of a raw record whether it passes. What does not pass reaches neither the function nor
+            the destination. None for no filter.
         on_failure: the destination of messages about what is given up: a list that takes them, or a
             function that is called with each. If it raises, the message is lost, as in AWS.
         partition_key: the name of the table's partition key, wanted with ``parallelization_factor``
@@ -78,7 +81,7 @@ class EventSourceMapping:
         maximum_record_age: int = -1,
         bisect_batch_on_function_error: bool = False,
         report_batch_item_failures: bool = False,
-        filter_criteria: Callable[[Mapping[str, Any]], object] | None = None,
+        filter_criteria: Mapping[str, Any] | Callable[[Mapping[str, Any]], object] | None = None,
         on_failure: Destination | None = None,
         partition_key: str | None = None,
         timeout: float = 900,
@@ -105,6 +108,8 @@ class EventSourceMapping:
         self._sandbox = Sandbox(
             handler, restart=restart, timeout=timeout, clock=self.clock, real_time=real_time
         )
+        if isinstance(filter_criteria, Mapping):
+            filter_criteria = filtering(filter_criteria)
         self._filter = filter_criteria
         self._send = _sending(on_failure)
         self._partition_key = partition_key
