@@ -27,7 +27,7 @@ from dynaflow.cli._options import (
 from dynaflow.cli._output import print_json, print_table, prints_to_stderr, talk
 from dynaflow.cli._target import load_app
 from dynaflow.deploy import cdk, neutral, sam, terraform
-from dynaflow.deploy.choices import Choices
+from dynaflow.deploy.choices import NEWEST, Choices
 from dynaflow.deploy.deployment import Deployment
 from dynaflow.deploy.drift import Difference, differences
 from dynaflow.deploy.from_app import deployment_of, pushdown_of
@@ -44,6 +44,7 @@ _FORMATS: Final[dict[str, Callable[[Deployment], str]]] = {
     "json": neutral.render,
 }
 _DEFAULT: Final = Choices(table="", handler="")
+_RUNTIME: Final = f"python3.{min(sys.version_info.minor, NEWEST)}"  # what `package` packs for, too
 _COLUMNS: Final = ("setting", "wanted", "live", "what follows")
 
 
@@ -81,7 +82,7 @@ def deploy_config(
     ] = None,
     view_type: ViewType = None,
     max_patterns: MaxPatterns = MOST_PATTERNS,
-    runtime: Annotated[str, typer.Option(help="Python in Lambda.")] = _DEFAULT.runtime,
+    runtime: Annotated[str, typer.Option(help="Python in Lambda.")] = _RUNTIME,
     architecture: Annotated[
         Literal["arm64", "x86_64"], typer.Option(help="The processor.")
     ] = _DEFAULT.architecture,

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from dynaflow.errors import DynaflowError
 from dynaflow.pushdown import MOST_PATTERNS
 
-__all__ = ["Choices", "check"]
+__all__ = ["NEWEST", "Choices", "check"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _STREAM = re.compile(
@@ -21,7 +21,7 @@ _STREAM = re.compile(
 _HANDLER = re.compile(r"[\w./-]+\.\w+", re.ASCII)
 _RUNTIME = re.compile(r"python3\.(\d{1,3})", re.ASCII)
 _OLDEST: Final = 11  # minor versions of Python that Lambda has, and dynaflow is tested with
-_NEWEST: Final = 13
+NEWEST: Final = 13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +105,9 @@ def check(choices: Choices, name: str) -> None:
             f"--handler {choices.handler!r}: write module.function, as in shop.lambda_handler"
         )
     version = _RUNTIME.fullmatch(choices.runtime)
-    if version is None or not _OLDEST <= int(version[1]) <= _NEWEST:
+    if version is None or not _OLDEST <= int(version[1]) <= NEWEST:
         raise DynaflowError(
-            f"--runtime {choices.runtime}: write python3.{_OLDEST} to python3.{_NEWEST}, on which "
+            f"--runtime {choices.runtime}: write python3.{_OLDEST} to python3.{NEWEST}, on which "
             "dynaflow runs"
         )
     if choices.stream_arn is not None:
