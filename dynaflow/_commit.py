@@ -122,7 +122,7 @@ def mark_of(record: Record, route: str) -> str:
             f"the record {record.sequence_number} has neither eventSourceARN nor eventID, so its "
             "mark could be another one's: pass events on as they came"
         )
-    identity = json.dumps([route, record.source_arn, record.event_id, record.sequence_number])
+    identity = json.dumps([route, *record.identity])
     digest = hashlib.sha256(identity.encode()).hexdigest()
     return f"transaction#{route[:_LONGEST_NAME]}#{digest}"
 

@@ -35,8 +35,7 @@ class MarkKeys:
 
     Args:
         key: which records are the same to their route: a path such as ``F.new.order_id``, or a
-            function of the record. None for the record itself: the ARN of its stream, its event id
-            and its sequence number.
+            function of the record. None for the record itself: its ``identity``.
         application: keeps applications apart that share a store.
 
     Raises:
@@ -75,7 +74,7 @@ class MarkKeys:
                 f"it from records of other streams (route {route}). Name what does: "
                 "Idempotent(store, key=...)"
             )
-        return "record", [record.source_arn, record.event_id, record.sequence_number]
+        return "record", record.identity
 
     def _read(
         self, key: PathRef | Callable[[Record], Any], record: Record, route: str

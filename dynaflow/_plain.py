@@ -21,7 +21,10 @@ _MAX_BITS = 10_000  # of an int: Python writes no more than 4,300 digits
 _MAX_EXPONENT = 300
 
 # What stays of a record that is too large: who it is, and what happened to it.
-_HEAD = ("eventID", "eventName", "eventVersion", "eventSource", "awsRegion", "eventSourceARN")
+_HEAD = (
+    *("eventID", "eventName", "eventVersion", "eventSource", "awsRegion", "eventSourceARN"),
+    "tableName",  # of what came through Kinesis
+)
 MOST = ("ApproximateCreationDateTime", "Keys", "SequenceNumber", "SizeBytes", "StreamViewType")
 FEWEST = ("SequenceNumber",)
 _IMAGES = ("NewImage", "OldImage")

@@ -247,10 +247,10 @@ class App:
         return self._tables.overriding(replacements)
 
     def accepts(self, event: Any) -> bool:
-        """Return True if an event holds DynamoDB Streams records that this App has routes for.
+        """Return True if an event holds records of a table that one of the routes takes.
 
-        That is, of a table that one of them takes; what their filters say is not asked. For a
-        function with several event sources. It never raises, whatever it is given.
+        From DynamoDB Streams, or from a Kinesis stream that DynamoDB writes to; what filters say is
+        not asked. For a function with several event sources. It never raises, whatever it is given.
 
         Args:
             event: a Lambda event of any source, as a mapping, or the list that EventBridge Pipes

@@ -13,6 +13,7 @@ from hashlib import sha256
 from math import inf
 from typing import Any, Literal, Protocol, Self, TypeAlias, TypeGuard, get_args
 
+from dynaflow._kinesis import named_table
 from dynaflow._plain import FEWEST, MOST, Plain, as_in_lambda, bare
 from dynaflow._told import cut, message_of, traceback_of, type_of
 from dynaflow.codec import decode_records
@@ -225,7 +226,8 @@ class DeadLetterRecord:
         )
 
     def __repr__(self) -> str:
-        what = f"{table_of(self.source_arn) or '?'} {self.sequence_number}"
+        table = table_of(self.source_arn) or named_table(self.raw) or "?"
+        what = f"{table} {self.sequence_number}"
         return f"<DeadLetterRecord {self.id} {self.reason}: {what} for {self.route}>"
 
 

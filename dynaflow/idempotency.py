@@ -40,8 +40,8 @@ class Idempotent:
         store: where marks are, such as ``DynamoDBMarks("idempotency")`` of ``dynaflow.stores``.
         key: which records are the same to their route: a path such as ``F.new.order_id``, or a
             function of the record that returns str, int, Decimal, bytes, or a tuple of these. By
-            default each record is like no other: the ARN of its stream, its event id and its
-            sequence number. The route's name is always a part of it.
+            default each change is like no other, by ``Record.identity``. The route's name is always
+            a part of it.
         expires_after: seconds for which a completed mark counts.
         in_progress_for: seconds for which a mark in progress counts where there is no deadline; it
             is renewed while the call runs. Where there is one, it counts until then.

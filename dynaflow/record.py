@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dynaflow.errors import DynaflowError, MalformedRecord, MalformedValue
 from dynaflow.values import decode, json_default, to_boto
@@ -124,6 +124,9 @@ class Record:
         "source_arn",
     )
 
+    shares_stream: ClassVar[bool] = False
+    """True for records of a stream that several tables may share, such as one of Kinesis."""
+
     def __init__(
         self,
         raw: Mapping[str, Any],
@@ -140,7 +143,7 @@ class Record:
         self.sequence_number = sequence_number
         self.position = position
         self.source_arn = source_arn
-        """The stream's ARN; empty if the event names none."""
+        """The ARN of the stream, also of a Kinesis stream; empty if the event names none."""
         self.is_backfill = is_backfill
         """True if the record was made from a scanned item, not from a change."""
         self._stream: Mapping[str, Any] = raw["dynamodb"]
@@ -150,6 +153,15 @@ class Record:
         """The service's id of this change, the same at every delivery; empty if there is none."""
         event_id = self.raw.get("eventID")
         return event_id if isinstance(event_id, str) else ""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What names this change, and no other one, at every delivery.
+
+        The stream's ARN, the event id and the sequence number. Through Kinesis, where a change may
+        come under several sequence numbers: the stream's ARN, the table's name and the event id.
+        """
+        return self.source_arn, self.event_id, self.sequence_number
 
     @property
     def keys(self) -> Image:
@@ -196,7 +208,10 @@ class Record:
 
     @property
     def table(self) -> str | None:
-        """The table's name, from the stream's ARN; None if there is no such ARN."""
+        """The table's name, from the stream's ARN; None if there is no such ARN.
+
+        A record that came through Kinesis names its table itself.
+        """
         return table_of(self.source_arn)
 
     @property
@@ -237,9 +252,20 @@ class Undecodable:
         reason: what is wrong with it.
         keys: the item's key where it can be read, else None. Without it no order can be kept, so
             nothing above this record starts.
+        table: the table's name, where several tables share the stream. None to take it from the
+            stream's ARN.
     """
 
-    __slots__ = ("keys", "position", "raw", "reason", "sequence_number", "source_arn")
+    __slots__ = (
+        "keys",
+        "position",
+        "raw",
+        "reason",
+        "sequence_number",
+        "shares_stream",
+        "source_arn",
+        "table",
+    )
 
     def __init__(
         self,
@@ -250,6 +276,7 @@ class Undecodable:
         position: int,
         source_arn: str,
         keys: Image | None,
+        table: str | None = None,
     ) -> None:
         self.raw = raw
         self.reason = reason
@@ -257,6 +284,8 @@ class Undecodable:
         self.position = position
         self.source_arn = source_arn
         self.keys = keys
+        self.shares_stream = table is not None
+        self.table = table_of(source_arn) if table is None else table
 
     def __repr__(self) -> str:
         return f"<Undecodable {self.sequence_number}: {self.reason}>"

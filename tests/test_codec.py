@@ -130,7 +130,6 @@ OTHER_SOURCES: dict[str, tuple[dict[str, Any], str]] = {
     "SQS": ({"messageId": "1", "body": MARKER, "eventSource": "aws:sqs"}, "aws:sqs"),
     "S3": ({"eventSource": "aws:s3", "s3": {"object": {"key": MARKER}}}, "aws:s3"),
     "SNS": ({"EventSource": "aws:sns", "Sns": {"Message": MARKER}}, "aws:sns"),
-    "Kinesis": ({"eventSource": "aws:kinesis", "kinesis": {"data": MARKER}}, "aws:kinesis"),
 }
 
 

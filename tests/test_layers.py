@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent / "dynaflow"
 
 # One total order: a file imports only from files above it. A folder's __init__ is its last file.
 ORDER = """
-errors values encoding record batch codec
+errors values encoding record batch _kinesis codec
 _paths diff change _conditions filters _expiry
 params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
@@ -49,7 +49,7 @@ deploy/package deploy/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
 __init__
-testing/records testing/clock testing/client testing/transactions
+testing/records testing/kinesis testing/clock testing/client testing/transactions
 testing/_mapping_rules testing/_mapping_report testing/_mapping_sandbox testing/_mapping_lanes
 testing/_mapping_filter testing/_mapping_run testing/mapping testing/__init__
 pytest_plugin

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dynaflow.cli._letters import Letter, moment
-from dynaflow.record import Record, table_of
+from dynaflow.record import Record
 from dynaflow.values import harmless
 
 __all__ = ["data_of", "facts_of", "lines_of", "more_of"]
@@ -38,7 +38,7 @@ def facts_of(letter: Letter) -> dict[str, Any]:
         "id": letter.id,
         "parkedAt": moment(said.parked_at),
         "route": said.route,
-        "table": table_of(said.source_arn),
+        "table": record.table,
         "eventName": record.event_name.value if isinstance(record, Record) else None,
         "sequenceNumber": said.sequence_number,
         "reason": said.reason,

@@ -108,7 +108,7 @@ def _foreign(value: Mapping[str, Any]) -> str | None:
     if "dynamodb" in value:
         return "it is a record, not a message about records: run the event with dynaflow invoke"
     if "KinesisBatchInfo" in value:
-        return "it is about a Kinesis stream, which dynaflow does not read"
+        return "it is about a Kinesis stream, which dynaflow recover does not read"
     if "s3" in value:
         return "it tells of an object in S3: fetch that with aws s3 cp, it has the message"
     if any(name in value for name in _WRAPPINGS):

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from dynaflow._kinesis import is_of_kinesis
 from dynaflow.app import App
 from dynaflow.batch import BatchResult
 from dynaflow.cli._letters import Letter, Sink, short
@@ -20,7 +21,7 @@ from dynaflow.errors import (
     SourceError,
     ThreadsExhausted,
 )
-from dynaflow.record import Record, Undecodable, table_of
+from dynaflow.record import Record, Undecodable
 from dynaflow.source import Shard, Source
 
 __all__ = ["Redrive", "Run", "unfit", "unknown_route"]
@@ -28,6 +29,11 @@ __all__ = ["Redrive", "Run", "unfit", "unknown_route"]
 _GONE = (
     "its images were too large for the sink, and the stream, which keeps records for 24 hours, has "
     "it no longer"
+)
+
+_IN_KINESIS = (
+    "its images were too large for the sink, and the stream that has them is one of Kinesis, which "
+    "dynaflow does not read by itself"
 )
 
 OpenSource: TypeAlias = Callable[[str], AbstractAsyncContextManager[Source]]
@@ -178,9 +184,12 @@ class Redrive:
 
 def unfit(app: App, letter: Letter) -> str | None:
     """Return why an App cannot run a letter; None if it can."""
+    pointer = letter.letter.pointer
+    if pointer is not None and is_of_kinesis(pointer.stream_arn):
+        return _IN_KINESIS
     if letter.letter.route is not None:
         return unknown_route(app, letter.letter.route)
-    table = table_of(letter.letter.source_arn)
+    table = letter.record.table
     if any(route.table in (None, table) for route in app.routes):
         return None
     return f"the App has no route for table {table}, so nothing would be run"

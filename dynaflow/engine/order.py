@@ -7,7 +7,7 @@ from inspect import iscoroutinefunction
 from typing import Literal, TypeAlias
 
 from dynaflow.errors import MalformedRecord, MalformedValue, OrderUnknown, RegistrationError
-from dynaflow.record import Image, Record, Undecodable, table_of
+from dynaflow.record import Image, Record, Undecodable
 from dynaflow.values import canonical
 
 __all__ = ["OrderBy", "Ordering", "checked_ordering", "item_of"]
@@ -60,7 +60,7 @@ class Ordering:
     def _partition_lane(self, record: Record | Undecodable, keys: Image) -> Hashable:
         name = self._partition_key
         if isinstance(name, Mapping):
-            name = name.get(table_of(record.source_arn) or "")
+            name = name.get(record.table or "")
         if name is None:
             return item_of(record, keys) if len(keys) == 1 else (record.source_arn,)
         if name not in keys.raw:
@@ -68,7 +68,10 @@ class Ordering:
                 f"the record has no key attribute {name!r}, which App(partition_key=...) names; "
                 f"it has {', '.join(sorted(keys.raw))}. Nothing above this record starts"
             )
-        return record.source_arn, _part(name, keys.raw[name])
+        part = _part(name, keys.raw[name])
+        if record.shares_stream:
+            return record.source_arn, record.table, part
+        return record.source_arn, part
 
     def _chosen_lane(
         self, choose: Callable[[Record], Hashable], record: Record | Undecodable
@@ -118,12 +121,16 @@ def checked_ordering(by: OrderBy, partition_key: str | Mapping[str, str] | None)
 def item_of(record: Record | Undecodable, keys: Image) -> Hashable:
     """Return what all records of one item share: the stream and the primary key, by value.
 
+    And the table, where others write to its stream, too.
+
     Raises:
         MalformedRecord: the key cannot be read.
     """
     parts = [_part(name, value) for name, value in keys.raw.items()]
     if len(parts) > 1:
         parts.sort(key=_by_name)
+    if record.shares_stream:
+        return record.source_arn, record.table, *parts
     return record.source_arn, *parts
 
 

@@ -6,6 +6,7 @@ from dynaflow.retry import without_waits
 from dynaflow.testing._mapping_report import GivenUp, Invocation, MappingReport
 from dynaflow.testing._mapping_sandbox import SandboxDied, Throttled
 from dynaflow.testing.client import AsyncStream, Stream, TestClient
+from dynaflow.testing.kinesis import kinesis_event
 from dynaflow.testing.mapping import EventSourceMapping
 from dynaflow.testing.records import RecordBuilder, lambda_event
 from dynaflow.testing.transactions import MemoryTransactions
@@ -22,6 +23,7 @@ __all__ = [
     "Stream",
     "TestClient",
     "Throttled",
+    "kinesis_event",
     "lambda_event",
     "without_waits",
 ]
