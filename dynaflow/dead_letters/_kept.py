@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dynaflow._aws import AwsClient, error_code
+from dynaflow._kinesis import is_of_kinesis
 from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.errors import DeadLetterError, ExtraMissing
 from dynaflow.values import harmless
@@ -99,10 +100,13 @@ def fitted(
     fitting = letter.within(left)
     if letter.has_images and not fitting.has_images:
         log.warning(
-            "letter %s is too large for %s: its images are kept by the stream alone, for 24 hours. "
-            "Run it again before that; a file or a bucket takes such records whole",
+            "letter %s is too large for %s: its images are kept by the stream alone, %s; a file or "
+            "a bucket takes such records whole",
             letter.id,
             sink,
+            "one of Kinesis, which dynaflow does not read by itself"
+            if is_of_kinesis(letter.source_arn)
+            else "for 24 hours. Run it again before that",
         )
     return fitting.to_json()
 

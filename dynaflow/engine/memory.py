@@ -227,7 +227,7 @@ def _record_key(record: Record | Undecodable) -> tuple[str, str, str]:
 def _content(record: Record | Undecodable) -> int:
     try:
         return hash(json.dumps(record.raw, sort_keys=True, default=repr))
-    except (TypeError, ValueError):  # an undecodable record may be anything
+    except (TypeError, ValueError, RecursionError):  # an undecodable record may be anything
         return 0
 
 
