@@ -110,7 +110,8 @@ class Record:
     """One change of one item.
 
     ``position`` is the sequence number as an int, the only thing that is ever compared: as text,
-    numbers of 21 and of 28 digits order wrongly.
+    numbers of 21 and of 28 digits order wrongly. Of a record that came through Kinesis it is the
+    number there, which may differ from the order of an item's changes.
     """
 
     __slots__ = (
@@ -199,7 +200,8 @@ class Record:
     def created_at(self) -> datetime | None:
         """When the change was written, in UTC; None if the record says nothing.
 
-        DynamoDB rounds it down to the second, so it neither orders nor identifies changes.
+        DynamoDB rounds it down to the second, and what comes through Kinesis to the millisecond or
+        the microsecond; so it neither identifies changes nor, but for these, orders them.
 
         Raises:
             MalformedRecord: it says something that is not a time.

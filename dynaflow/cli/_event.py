@@ -23,7 +23,7 @@ EventFile: TypeAlias = Annotated[
     Path,
     typer.Argument(
         metavar="EVENT.json",
-        help="A DynamoDB Streams event, as Lambda passes it; - reads it from stdin.",
+        help="An event, as Lambda passes it; - reads it from stdin.",
     ),
 ]
 
