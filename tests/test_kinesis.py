@@ -6,6 +6,7 @@ import copy
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from dynaflow import App, Change, F, Idempotent, NonRetryable, Record, Router, Status
 from dynaflow._commit import mark_of
 from dynaflow._mark_keys import MarkKeys
+from dynaflow.cli._letters import Letter
+from dynaflow.cli._redrive import unfit
 from dynaflow.codec import decode_event, decode_records, is_stream_event
 from dynaflow.dead_letter import DeadLetterRecord
 from dynaflow.dead_letters import JsonLines
@@ -136,7 +139,8 @@ def test_numbers_of_other_lengths_order_as_numbers_and_keep_their_text() -> None
 
 def test_pipes_sends_a_list_of_records_whose_fields_stand_at_the_top() -> None:
     event = kinesis_event(orders().insert({"id": 1}))
-    flat = [{**raw, **raw.pop("kinesis")} for raw in copy.deepcopy(event["Records"])]
+    flat = [{**raw.pop("kinesis"), **raw} for raw in copy.deepcopy(event["Records"])]
+    assert "kinesis" not in flat[0]
     ((ours,), arn), ((theirs,), _) = decode_event(flat), decode_event(event)
     assert isinstance(ours, Record)
     assert (ours.raw, ours.sequence_number, arn) == (theirs.raw, theirs.sequence_number, ARN)
@@ -630,6 +634,19 @@ def test_what_comes_again_is_remembered_and_its_duplicate_is_not() -> None:
     assert seen.count("good") == 2
 
 
+def test_what_is_nested_too_deeply_to_be_compared_is_answered_for() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    seen = list[str]()
+    build = orders()
+    event = build.event(build.insert({"id": "bad"}), build.insert({"id": "a"}) | {"x": deep})
+    handler = App(ship_router({"bad"}, seen)).lambda_handler(report_batch_item_failures=True)
+    number = event["Records"][0]["dynamodb"]["SequenceNumber"]
+    for _ in range(2):
+        assert handler(event) == {"batchItemFailures": [{"itemIdentifier": number}]}
+
+
 # --- dead letters ---------------------------------------------------------------------------------
 
 
@@ -659,12 +676,19 @@ def test_letters_hold_what_came_and_read_back_as_it_was() -> None:
     assert record.table == "orders"
     assert record.created_at == datetime(2026, 1, 1, 0, 0, 1, tzinfo=timezone.utc)
     assert record.sequence_number == whole.sequence_number
+    assert record.identity == (ARN, "orders", whole.event_id)
     assert "orders" in repr(whole)
     assert bad.table == "orders"
     assert bad.keys == {"id": MARKER}
     assert isinstance(nothing_at_all, Undecodable)
     assert "is not JSON" in str(nothing_at_all.reason)
     assert b64decode(junk.raw["kinesis"]["data"]) == b"junk"
+
+
+def test_a_letter_for_no_route_is_run_where_some_route_takes_its_table() -> None:
+    letter = Letter(replace(parked()[0], route=None), [])
+    assert unfit(app_for("orders"), letter) is None
+    assert unfit(app_for("users"), letter) is not None
 
 
 @pytest.mark.parametrize("cut", [DeadLetterRecord.without_images, DeadLetterRecord._barest])
