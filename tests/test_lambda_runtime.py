@@ -137,7 +137,7 @@ def test_what_is_no_stream_event_is_an_error_before_any_handler(tmp_path: Path) 
     del unnumbered["Records"][1]["dynamodb"]["SequenceNumber"]
     events: list[Any] = [
         {"Records": [{"eventSource": "aws:sqs", "messageId": "1", "body": "{}"}]},
-        {"Records": [{"eventSource": "aws:kinesis", "kinesis": {"sequenceNumber": "1"}}]},
+        {"Records": [{"eventSource": "aws:kinesis", "kinesis": {"partitionKey": "1"}}]},
         {"Records": [{"eventSource": "aws:s3", "s3": {"object": {"key": "k"}}}]},
         {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "{}"}}]},
         {"detail-type": "Scheduled Event", "source": "aws.events"},
