@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dynaflow._app_options import FailurePolicy, OnUnmatched, check_options, checked_dead_letter
 from dynaflow._checks import checked_middleware, checked_observers, checked_unmatched
 from dynaflow._compile import compile_routes
+from dynaflow._declared import Declared
 from dynaflow._dependencies import AppValues
 from dynaflow._evaluation import open_here, open_on_loop
 from dynaflow._flatten import flatten
-from dynaflow._needs import ImageNeed, image_needs, least_view_type, refuse_unmet
 from dynaflow._overriding import Overridable
 from dynaflow._pump import MOMENT, Pump, wait_until_seen
 from dynaflow._route import checked_defaults
-from dynaflow._table import RouteTable
 from dynaflow.batch import Batch, BatchResult
-from dynaflow.codec import tables_of_event
 from dynaflow.dead_letter import DeadLetter
 from dynaflow.engine.lost import LostCalls
 from dynaflow.engine.memory import Memory
@@ -35,16 +33,13 @@ from dynaflow.engine.work import OnProgress, Work
 from dynaflow.errors import DynaflowError, ThreadsExhausted
 from dynaflow.middleware import Call, Middleware
 from dynaflow.observe import Observer, warn_of_unmatched
-from dynaflow.permissions import Permission, permissions_of
 from dynaflow.record import Record, Undecodable
 from dynaflow.retry import Retry
-from dynaflow.routing import Route, Router
+from dynaflow.routing import Router
 
 if TYPE_CHECKING:
-    from dynaflow._explain import Explanation
     from dynaflow._host import Host
     from dynaflow.engine.run import Runner
-    from dynaflow.pushdown import Pushdown
 
 __all__ = ["REPORT_VARIABLE", "App", "FailurePolicy", "Lifespan", "OnUnmatched", "as_app"]
 
@@ -54,7 +49,7 @@ REPORT_VARIABLE = "DYNAFLOW_REPORT_BATCH_ITEM_FAILURES"
 """The environment variable that says whether the event source mapping takes partial failures."""
 
 
-class App:
+class App(Declared):
     """Routers, and how their handlers run.
 
     Args:
@@ -139,53 +134,6 @@ class App:
         self._tables = Overridable(table, self._app_values)
 
     @property
-    def routes(self) -> tuple[Route, ...]:
-        """All routes in order of registration, with what their routers add to them."""
-        return tuple(compiled.route for compiled in self._table.routes)
-
-    @property
-    def called(self) -> list[tuple[Callable[..., Any], str]]:
-        """Every handler and dependency that a call calls, each with its route's name."""
-        return [
-            (function, compiled.name)
-            for compiled in self._table.routes
-            for function in (*(step.function for step in compiled.needs.steps), compiled.handler)
-        ]
-
-    def permissions(self) -> tuple[Permission, ...]:
-        """Return what dead letters, middleware and dependencies need permission for in AWS.
-
-        The stream, the logs and what handlers call by themselves are not among it. Nothing is
-        opened or connected.
-
-        Raises:
-            DynaflowError: one of them says something else than permissions.
-        """
-        routes = self._table.routes
-        return permissions_of(
-            self.dead_letter,
-            *self.layers,
-            *(step.function for compiled in routes for step in compiled.needs.steps),
-            *(shared.function for shared in self._table.shared),
-        )
-
-    @property
-    def layers(self) -> tuple[Middleware, ...]:
-        """All middleware: the App's, then what routers and routes add; each of them once."""
-        of_routes = (layer for route in self.routes for layer in route.middleware)
-        return tuple({id(layer): layer for layer in (*self._table.middleware, *of_routes)}.values())
-
-    @property
-    def dead_letter(self) -> DeadLetter | None:
-        """Where records go that are given up; None for nowhere."""
-        return None if self._parking is None else self._parking.sink
-
-    @property
-    def fails_unmatched(self) -> bool:
-        """True if records that no route takes fail."""
-        return bool(self._unmatched == "fail")
-
-    @property
     def told_to_report(self) -> tuple[bool | None, ...]:
         """What each ``lambda_handler(report_batch_item_failures=...)`` was told so far."""
         return tuple(self._told_to_report)
@@ -246,53 +194,6 @@ class App:
         """
         return self._tables.overriding(replacements)
 
-    def accepts(self, event: Any) -> bool:
-        """Return True if an event holds records of a table that one of the routes takes.
-
-        From DynamoDB Streams, or from a Kinesis stream that DynamoDB writes to; what filters say is
-        not asked. For a function with several event sources. It never raises, whatever it is given.
-
-        Args:
-            event: a Lambda event of any source, as a mapping, or the list that EventBridge Pipes
-                sends.
-        """
-        tables = tables_of_event(event)
-        wanted = {route.table for route in self.routes}
-        # Records without an ARN are accepted: they fail with a clear error instead of being lost.
-        return bool(tables and wanted) and (
-            None in tables or None in wanted or not tables.isdisjoint(wanted)
-        )
-
-    def image_needs(self, table: str | None = None) -> tuple[ImageNeed, ...]:
-        """Return which images the routes ask for, on which events, and what asks for them.
-
-        That is what handlers and dependencies take, also ``old: Order | None``, and what filters
-        read. Of what a Record or a Change is asked for, nothing is known.
-
-        Args:
-            table: leaves out routes that are for other tables; None leaves out none.
-        """
-        return image_needs(self._table, table)
-
-    def least_view_type(self, table: str | None = None) -> str:
-        """Return the smallest view type of a stream that has all of ``image_needs(table)``."""
-        return least_view_type(self.image_needs(table))
-
-    def refuse_view_type(self, view_type: str | None, table: str | None = None) -> None:
-        """Raise if a stream of this view type leaves out an image that a route asks for.
-
-        Lambda's handler does it with the first record of each stream, the poller before it starts.
-
-        Args:
-            view_type: KEYS_ONLY, NEW_IMAGE, OLD_IMAGE or NEW_AND_OLD_IMAGES; of None, or anything
-                else, nothing is known, and it is not refused.
-            table: the stream's table, as for ``image_needs``.
-
-        Raises:
-            ViewTypeMismatch: names everything that asks for such an image, and what to do.
-        """
-        refuse_unmet(self.image_needs(table), view_type, table)
-
     def plan(self, batch: Batch, *, memory: Memory | None = None) -> Plan:
         """Route every record of a batch, without running anything.
 
@@ -308,81 +209,6 @@ class App:
             parking=self._parking,
             fail_unmatched=self.fails_unmatched,
         )
-
-    def explain(self, record: Record | Undecodable, *, show_data: bool = False) -> Explanation:
-        """Return for each route whether it would run for a record, and why; nothing is run.
-
-        Filters are asked as they are when the record is routed, functions among them.
-        ``print(app.explain(record))`` is meant to be read.
-
-        Args:
-            record: as decoded from an event; of an ``Undecodable`` it is said why.
-            show_data: whether the texts show the values that filters found, not only their types.
-        """
-        from dynaflow._explain import explain
-
-        lane_of = self._ordering.lane_of
-        return explain(self._table, record, lane_of=lane_of, show_data=show_data)
-
-    def pushdown(
-        self,
-        table: str | None = None,
-        *,
-        view_type: str | None = None,
-        max_patterns: int = 5,
-    ) -> Pushdown:
-        """Compile the filters for Lambda's event source mapping; nothing is opened or connected.
-
-        Sound always: for every record that DynamoDB can write, if a route would run or fail, a
-        pattern matches. What the patterns cannot say is reported, route by route.
-
-        Args:
-            table: whose stream the mapping reads; routes of other tables are left out. None for
-                patterns that will do for the streams of all tables.
-            view_type: the stream's view type. With None one pattern more keeps what would fail on a
-                stream without the images that filters read.
-            max_patterns: how many patterns the mapping takes: 5, or up to 10 by a higher quota.
-
-        Raises:
-            DynaflowError: no route takes records of the table, or an argument cannot be.
-        """
-        from dynaflow.pushdown import push_down
-
-        return push_down(
-            self.routes,
-            table=table,
-            view_type=view_type,
-            max_patterns=max_patterns,
-            wants_unmatched=self.fails_unmatched,
-        )
-
-    def filter_criteria(
-        self,
-        table: str | None = None,
-        *,
-        view_type: str | None = None,
-        max_patterns: int = 5,
-    ) -> dict[str, Any]:
-        """Return FilterCriteria for ``CreateEventSourceMapping``; ``{}`` is no filter.
-
-        Arguments and errors are those of ``pushdown``.
-        """
-        return self.pushdown(
-            table, view_type=view_type, max_patterns=max_patterns
-        ).filter_criteria()
-
-    def filter_patterns(
-        self,
-        table: str | None = None,
-        *,
-        view_type: str | None = None,
-        max_patterns: int = 5,
-    ) -> list[dict[str, Any]]:
-        """Return the patterns as objects, as AWS CDK's ``FilterCriteria.filter`` takes them.
-
-        Arguments and errors are those of ``pushdown``.
-        """
-        return self.pushdown(table, view_type=view_type, max_patterns=max_patterns).patterns
 
     async def process(
         self,
@@ -526,10 +352,6 @@ class App:
             self._host = make_host(self)
         self._told_to_report.append(report_batch_item_failures)
         return make_handler(self._host, report_batch_item_failures=report_batch_item_failures)
-
-    @property
-    def _table(self) -> RouteTable:
-        return self._tables.current
 
     def _get_runner(self) -> Runner:
         if self._runner is None:

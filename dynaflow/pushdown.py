@@ -130,6 +130,7 @@ def push_down(
     view_type: str | None = None,
     max_patterns: int = MOST_PATTERNS,
     wants_unmatched: bool = False,
+    from_kinesis: bool = False,
 ) -> Pushdown:
     """Compile the filters of routes; ``App.pushdown`` says more.
 
@@ -139,6 +140,7 @@ def push_down(
         view_type: what the stream carries; None for any.
         max_patterns: how many patterns the mapping takes.
         wants_unmatched: whether records that no route takes must be seen, too.
+        from_kinesis: whether the mapping reads a Kinesis stream.
 
     Raises:
         DynaflowError: no route takes records of the table, or an argument cannot be.
@@ -151,6 +153,8 @@ def push_down(
     if view_type is not None and view_type not in VIEW_TYPES:
         raise DynaflowError(f"view_type={view_type!r} is unknown: write {', '.join(VIEW_TYPES)}")
     wants = [_want(route, view_type) for route in _of_table(tuple(routes), table)]
+    if from_kinesis:
+        return _unfiltered(wants, "within a Kinesis record these patterns find nothing")
     if wants_unmatched:
         return _unfiltered(wants, "App(unmatched='fail') has to see what no route takes")
     if not any(want.alternatives for want in wants):

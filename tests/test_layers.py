@@ -32,7 +32,7 @@ engine/lost engine/fold engine/order engine/refused engine/jobs engine/memory
 engine/parking engine/plan engine/lanes engine/chunks engine/named engine/judge engine/desk
 engine/batching engine/work engine/slots
 engine/threads engine/bridge engine/finish engine/crew engine/run engine/__init__
-_app_options app
+_app_options _declared app
 _watchdog _loop _host aws_lambda
 sources/_client sources/dynamodb sources/memory sources/__init__
 stores/_sqlite stores/memory stores/sqlite stores/transactions
@@ -70,8 +70,8 @@ LATE = {
     ("_binding", "_models"): "pydantic is loaded only for routes that use a model",
     ("app", "engine/run"): "anyio is loaded with the first batch that needs a loop",
     ("app", "engine/bridge"): "as above",
-    ("app", "pushdown"): "patterns are made at a desk; Lambda never makes one",
-    ("app", "_explain"): "explanations are for a desk; Lambda never makes one",
+    ("_declared", "pushdown"): "patterns are made at a desk; Lambda never makes one",
+    ("_declared", "_explain"): "explanations are for a desk; Lambda never makes one",
     ("app", "aws_lambda"): "the handler is made by its door, which knows the App",
     ("stores/__init__", "stores/memory"): "a store is loaded when it is asked for",
     ("stores/__init__", "stores/sqlite"): "as above",

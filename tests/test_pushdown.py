@@ -371,3 +371,16 @@ def test_arguments_that_cannot_be_are_refused() -> None:
         with pytest.raises(DynaflowError) as refused:
             app.pushdown(**arguments)  # type: ignore[arg-type]  # a table of arguments
         assert message in str(refused.value)
+
+
+def test_a_mapping_on_a_kinesis_stream_has_no_filter() -> None:
+    router = Router()
+    router.add_route(["MODIFY"], lambda new: None, changed("status", to="paid"), name="it")
+    app = App(router)
+    assert app.filter_patterns(from_kinesis=True) == []
+    assert app.filter_criteria(from_kinesis=True) == {}
+    (route,) = app.pushdown(from_kinesis=True).routes
+    assert (route.pushed, *route.reasons) == (
+        Pushed.NOT,
+        "within a Kinesis record these patterns find nothing",
+    )
