@@ -10,6 +10,7 @@ import botocore.session
 import pytest
 
 from dynaflow import App, F, Router
+from dynaflow.deploy._settings import LiveMapping
 from dynaflow.deploy.choices import Choices
 from dynaflow.deploy.deployment import MappingSettings
 from dynaflow.deploy.drift import Difference, differences
@@ -54,7 +55,7 @@ def found(
     listed = differences(
         deployment_of(app, chosen),
         pushdown_of(app, chosen),
-        live,
+        LiveMapping.of({"UUID": "a mapping", **live}),
         view_type=chosen.view_type,
         is_named=is_named,
     )

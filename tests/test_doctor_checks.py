@@ -16,7 +16,7 @@ from dynaflow.deploy._app_facts import AppFacts, check_app, facts_of
 from dynaflow.deploy._checks_mapping import CHECKS, Case
 from dynaflow.deploy._checks_stream import check_readers, check_stream, chosen
 from dynaflow.deploy._rules import RULES, Severity, found
-from dynaflow.deploy._settings import ESM, Function, Stream, Target
+from dynaflow.deploy._settings import Function, LiveMapping, Stream, Target
 from dynaflow.deploy._targets import check_targets, table_needs_of, targets_of
 from dynaflow.deploy.deployment import Deployment, MappingSettings
 from dynaflow.idempotency import Idempotent
@@ -48,11 +48,11 @@ APP = App(router)
 FACTS = replace(facts_of(APP, "shop", "orders", "NEW_AND_OLD_IMAGES"), told=(None,))
 
 
-def mapping(**changes: Any) -> ESM:
+def mapping(**changes: Any) -> LiveMapping:
     """Return the mapping that the documents recommend, changed."""
     filters = APP.filter_criteria("orders", view_type="NEW_AND_OLD_IMAGES")["Filters"]
     settings = MappingSettings(filters=tuple(entry["Pattern"] for entry in filters))
-    return ESM.of(
+    return LiveMapping.of(
         {
             "UUID": "7",
             "EventSourceArn": _ARN,
@@ -100,7 +100,7 @@ STREAM = Stream.of(table(), open_shards=4)
 
 def rules_of(
     *,
-    esm: ESM | None = None,
+    esm: LiveMapping | None = None,
     told: Function | None = None,
     stream: Stream | None = STREAM,
     app: AppFacts = FACTS,
@@ -337,7 +337,7 @@ def test_images_that_the_stream_leaves_out_are_told_with_their_readers(
     assert (len(facts.unmet), facts.least) == (unmet, least)
 
 
-def readers(*functions: str, state: str = "Enabled") -> list[ESM]:
+def readers(*functions: str, state: str = "Enabled") -> list[LiveMapping]:
     return [mapping(FunctionArn=f"{_FUNCTION}-{name}", State=state) for name in functions]
 
 
@@ -354,7 +354,7 @@ def readers(*functions: str, state: str = "Enabled") -> list[ESM]:
     ],
 )
 def test_who_reads_the_stream_is_counted(
-    mappings: list[ESM], changes: dict[str, Any], rules: list[str]
+    mappings: list[LiveMapping], changes: dict[str, Any], rules: list[str]
 ) -> None:
     stream = Stream.of(table(**changes))
     assert [finding.rule for finding in check_readers(stream, mappings)] == rules

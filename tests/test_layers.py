@@ -40,9 +40,9 @@ stores/idempotency_memory stores/idempotency_sqlite stores/idempotency_dynamodb 
 dead_letters/_kept dead_letters/jsonl dead_letters/sqs dead_letters/sns dead_letters/s3
 dead_letters/__init__
 observers/emf observers/otel observers/__init__
-deploy/deployment deploy/iam deploy/alarms deploy/choices deploy/from_app deploy/drift
-deploy/neutral deploy/_yaml deploy/sam deploy/_cdk_stack deploy/cdk deploy/terraform
-deploy/_rules deploy/_settings deploy/_app_facts deploy/_checks_stream
+deploy/deployment deploy/_settings deploy/iam deploy/alarms deploy/choices deploy/from_app
+deploy/drift deploy/neutral deploy/_yaml deploy/sam deploy/_cdk_stack deploy/cdk deploy/terraform
+deploy/_rules deploy/_app_facts deploy/_checks_stream
 deploy/_checks_mapping deploy/_targets deploy/_reading deploy/_gathering deploy/doctor
 deploy/_runtime deploy/_zip deploy/_code deploy/_libraries deploy/_pruning deploy/_bytecode
 deploy/package deploy/__init__

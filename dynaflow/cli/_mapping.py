@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from dynaflow._aws import AwsClient, error_code
+from dynaflow.deploy._settings import LiveMapping
 from dynaflow.errors import DynaflowError, EventError, SourceError
 
 __all__ = ["read_mapping"]
@@ -29,7 +29,7 @@ _REMEDIES = {
 }
 
 
-def read_mapping(uuid: str, *, region: str | None, endpoint_url: str | None) -> Mapping[str, Any]:
+def read_mapping(uuid: str, *, region: str | None, endpoint_url: str | None) -> LiveMapping:
     """Return what ``GetEventSourceMapping`` says of a mapping.
 
     Raises:
@@ -51,4 +51,4 @@ def read_mapping(uuid: str, *, region: str | None, endpoint_url: str | None) -> 
         raise SourceError(f"the event source mapping {uuid} could not be read: {what}") from None
     if not isinstance(answer, Mapping) or "UUID" not in answer:
         raise SourceError(f"the answer about the event source mapping {uuid} has no 'UUID'")
-    return answer
+    return LiveMapping.of(answer)

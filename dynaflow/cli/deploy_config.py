@@ -27,6 +27,7 @@ from dynaflow.cli._options import (
 from dynaflow.cli._output import print_json, print_table, prints_to_stderr, talk
 from dynaflow.cli._target import load_app
 from dynaflow.deploy import cdk, neutral, sam, terraform
+from dynaflow.deploy._settings import LiveMapping
 from dynaflow.deploy.choices import NEWEST, Choices
 from dynaflow.deploy.deployment import Deployment
 from dynaflow.deploy.drift import Difference, differences
@@ -232,7 +233,7 @@ def _compare(
     app: App,
     choices: Choices,
     deployment: Deployment,
-    live: Mapping[str, Any],
+    live: LiveMapping,
     *,
     as_json: bool,
 ) -> None:
@@ -250,11 +251,10 @@ def _compare(
         print_json([_described(difference) for difference in found])
     elif found:
         print_table(_COLUMNS, [_row(difference) for difference in found])
-    result = str(live.get("LastProcessingResult") or "")
-    if result.startswith("PROBLEM"):
-        talk(f"the mapping's last result is {result!r}")
+    if live.last_processing_result.startswith("PROBLEM"):
+        talk(f"the mapping's last result is {live.last_processing_result!r}")
     if found:
-        talk(f"{len(found)} settings differ")
+        talk("1 setting differs" if len(found) == 1 else f"{len(found)} settings differ")
         raise typer.Exit(ExitCode.DRIFT)
     talk("the mapping is as it should be")
 

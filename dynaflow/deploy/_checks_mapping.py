@@ -13,7 +13,7 @@ from dynaflow._pattern import parsed
 from dynaflow.batch import margin_of
 from dynaflow.deploy._app_facts import AppFacts
 from dynaflow.deploy._rules import Finding, found
-from dynaflow.deploy._settings import ESM, Function, Stream
+from dynaflow.deploy._settings import Function, LiveMapping, Stream
 from dynaflow.pushdown import MOST_PATTERNS
 from dynaflow.values import harmless
 
@@ -41,7 +41,7 @@ class Case:
         has_successor: whether another mapping gives the function the stream of today.
     """
 
-    mapping: ESM
+    mapping: LiveMapping
     stream: Stream | None
     function: Function | None
     app: AppFacts

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dynaflow.deploy._app_facts import AppFacts
 from dynaflow.deploy._rules import Finding, found
-from dynaflow.deploy._settings import ESM, Function, Stream
+from dynaflow.deploy._settings import Function, LiveMapping, Stream
 
 __all__ = ["check_readers", "check_stream", "chosen"]
 
@@ -33,7 +33,7 @@ def check_stream(stream: Stream, app: AppFacts) -> Iterator[Finding]:
         yield found("replicas", subject, table=stream.table, regions=regions)
 
 
-def check_readers(stream: Stream, mappings: Sequence[ESM]) -> Iterator[Finding]:
+def check_readers(stream: Stream, mappings: Sequence[LiveMapping]) -> Iterator[Finding]:
     """Check how many read the stream; of the mappings those that are enabled count.
 
     At most two readers of a shard, of a global table one (Amazon DynamoDB Developer Guide,
@@ -51,7 +51,9 @@ def check_readers(stream: Stream, mappings: Sequence[ESM]) -> Iterator[Finding]:
         )
 
 
-def chosen(mappings: Sequence[ESM], functions: Sequence[Function], module: str) -> list[ESM] | None:
+def chosen(
+    mappings: Sequence[LiveMapping], functions: Sequence[Function], module: str
+) -> list[LiveMapping] | None:
     """Return those mappings that are this App's; None if that cannot be told.
 
     One that is alone is. Of several, those of functions whose handler is in the App's module.

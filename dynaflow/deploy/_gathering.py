@@ -8,7 +8,7 @@ from typing import Any
 from dynaflow.app import App
 from dynaflow.deploy._reading import Missing, Reading
 from dynaflow.deploy._rules import Finding, found
-from dynaflow.deploy._settings import ESM, Function, Stream, Target
+from dynaflow.deploy._settings import Function, LiveMapping, Stream, Target
 from dynaflow.deploy._targets import targets_of
 from dynaflow.record import table_of
 
@@ -80,25 +80,25 @@ class Gathering:
             arguments["ExclusiveStartShardId"] = description["LastEvaluatedShardId"]
         return None
 
-    def all_mappings(self) -> list[ESM]:
+    def all_mappings(self) -> list[LiveMapping]:
         """Return the mappings of DynamoDB streams in the region.
 
         Not only those of one stream: a mapping may still read the stream that a table had before.
         """
         if not self._has_lambda("event source mappings"):
             return []
-        found_mappings: list[ESM] = []
+        found_mappings: list[LiveMapping] = []
         self.knows_mappings = True
         what, pages = "whether a mapping reads the stream", self._reading.pages
         before = len(self._reading.findings)
         for page in pages(
             "AWS", what, "lambda", "list_event_source_mappings", ("NextMarker", "Marker")
         ):
-            found_mappings += map(ESM.of, page.get("EventSourceMappings") or ())
+            found_mappings += map(LiveMapping.of, page.get("EventSourceMappings") or ())
         self.knows_mappings = len(self._reading.findings) == before
         return [mapping for mapping in found_mappings if ":dynamodb:" in mapping.source]
 
-    def mapping(self, uuid: str) -> ESM | None:
+    def mapping(self, uuid: str) -> LiveMapping | None:
         """Return one mapping; None if it is not known."""
         subject = f"mapping {uuid}"
         if not self._has_lambda(subject):
@@ -111,15 +111,15 @@ class Gathering:
             region = self._reading.region
             self._note(found("mapping-missing", subject, uuid=uuid, region=region))
             return None
-        return None if answer is None else ESM.of(answer)
+        return None if answer is None else LiveMapping.of(answer)
 
-    def function(self, mapping: ESM) -> Function | None:
+    def function(self, mapping: LiveMapping) -> Function | None:
         """Return a mapping's function, asked for once; None if it is not known."""
         if mapping.function not in self._functions:
             self._functions[mapping.function] = self._function(mapping)
         return self._functions[mapping.function]
 
-    def _function(self, mapping: ESM) -> Function | None:
+    def _function(self, mapping: LiveMapping) -> Function | None:
         subject, name = f"function {mapping.function_name}", mapping.function
         ask = self._reading.ask
         try:
@@ -140,7 +140,7 @@ class Gathering:
             return None
         return Function.of(answer, (concurrency or {}).get("ReservedConcurrentExecutions"))
 
-    def missing_destination(self, subject: str, mapping: ESM) -> Iterator[Finding]:
+    def missing_destination(self, subject: str, mapping: LiveMapping) -> Iterator[Finding]:
         """Check that the on-failure destination is there."""
         arn = mapping.destination
         if arn is not None and self.exists(subject, arn) is False:

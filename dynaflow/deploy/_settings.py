@@ -1,4 +1,4 @@
-"""What AWS answers about a table, a mapping and a function → what the checks ask for. Pure.
+"""What AWS answers about a table, a mapping and a function → values of its terms. Pure.
 
 A setting that an answer leaves out has Lambda's default (AWS Lambda API Reference,
 ``CreateEventSourceMapping`` and ``CreateFunction``).
@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-__all__ = ["ESM", "Function", "Stream", "Target"]
+from dynaflow.app import REPORT_VARIABLE
+
+__all__ = ["LiveMapping", "Function", "Stream", "Target"]
 
 _UNLIMITED = -1
-_VARIABLE = "DYNAFLOW_REPORT_BATCH_ITEM_FAILURES"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +55,18 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ESM:
+class LiveMapping:
     """An event source mapping; each name is that of the API, as Python writes names.
 
     Args:
         uuid: its id.
         source: the ARN that it reads.
         function: the ARN of the function, with the alias or version if it names one.
-        reports: whether it has ReportBatchItemFailures.
+        response_types: its FunctionResponseTypes.
         filter_criteria: as they are; None for none.
         filter_error: why they cannot be read.
         destination: the ARN of the on-failure destination.
-        counts_events: whether its metrics have EventCount.
+        metrics: what Lambda counts for it.
     """
 
     uuid: str
@@ -73,7 +74,7 @@ class ESM:
     function: str
     state: str = "Enabled"
     last_processing_result: str = ""
-    reports: bool = False
+    response_types: tuple[str, ...] = ()
     bisect_batch_on_function_error: bool = False
     maximum_retry_attempts: int = _UNLIMITED
     maximum_record_age_in_seconds: int = _UNLIMITED
@@ -85,7 +86,7 @@ class ESM:
     filter_criteria: Mapping[str, Any] | None = None
     filter_error: str | None = None
     destination: str | None = None
-    counts_events: bool = False
+    metrics: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
@@ -97,14 +98,14 @@ class ESM:
 
         destination = (answer.get("DestinationConfig") or {}).get("OnFailure") or {}
         error = answer.get("FilterCriteriaError") or {}
-        metrics = answer.get("MetricsConfig") or {}
+        metrics = (answer.get("MetricsConfig") or {}).get("Metrics") or ()
         return cls(
             uuid=answer["UUID"],
             source=answer.get("EventSourceArn") or "",
             function=answer.get("FunctionArn") or "",
             state=answer.get("State") or "Enabled",
             last_processing_result=answer.get("LastProcessingResult") or "",
-            reports="ReportBatchItemFailures" in (answer.get("FunctionResponseTypes") or ()),
+            response_types=tuple(answer.get("FunctionResponseTypes") or ()),
             bisect_batch_on_function_error=bool(answer.get("BisectBatchOnFunctionError")),
             maximum_retry_attempts=number("MaximumRetryAttempts", _UNLIMITED),
             maximum_record_age_in_seconds=number("MaximumRecordAgeInSeconds", _UNLIMITED),
@@ -116,8 +117,24 @@ class ESM:
             filter_criteria=answer.get("FilterCriteria") or None,
             filter_error=error.get("ErrorCode") or error.get("Message"),
             destination=destination.get("Destination") or None,
-            counts_events="EventCount" in (metrics.get("Metrics") or ()),
+            metrics=tuple(metrics),
         )
+
+    @property
+    def reports(self) -> bool:
+        """True if Lambda minds the list of failures in the answer."""
+        return "ReportBatchItemFailures" in self.response_types
+
+    @property
+    def counts_events(self) -> bool:
+        """True if Lambda counts the events that failed, among others."""
+        return "EventCount" in self.metrics
+
+    @property
+    def patterns(self) -> list[str]:
+        """The patterns of its filter, as JSON text."""
+        filters = (self.filter_criteria or {}).get("Filters") or ()
+        return [entry.get("Pattern") or "{}" for entry in filters]
 
     @property
     def function_name(self) -> str:
@@ -170,7 +187,7 @@ class Function:
             runtime=answer.get("Runtime"),
             timeout=int(answer.get("Timeout") or 3),
             memory_size=int(answer.get("MemorySize") or 128),
-            variable=(environment.get("Variables") or {}).get(_VARIABLE),
+            variable=(environment.get("Variables") or {}).get(REPORT_VARIABLE),
             hidden=(environment.get("Error") or {}).get("ErrorCode"),
             state=state,
             reason=reason,

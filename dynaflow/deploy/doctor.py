@@ -18,7 +18,7 @@ from dynaflow.deploy._checks_stream import check_readers, check_stream, chosen
 from dynaflow.deploy._gathering import Gathering
 from dynaflow.deploy._reading import Reading, Unanswered
 from dynaflow.deploy._rules import Finding, Severity, found
-from dynaflow.deploy._settings import ESM, Stream
+from dynaflow.deploy._settings import LiveMapping, Stream
 from dynaflow.deploy._targets import check_targets
 from dynaflow.record import table_of
 
@@ -142,7 +142,7 @@ class _Doctor:
         if own and other and own != other and reading.region == own:
             self.findings.append(found("regions-differ", "AWS", region=own, other=other))
 
-    def _mappings(self, gathering: Gathering) -> list[ESM]:
+    def _mappings(self, gathering: Gathering) -> list[LiveMapping]:
         """Return all mappings of the region, or the one that is wanted; none if that is missing."""
         uuid = self._wanted.mapping
         if uuid is None:
@@ -164,7 +164,7 @@ class _Doctor:
         )
         return []
 
-    def _tables(self, mappings: Sequence[ESM]) -> list[str]:
+    def _tables(self, mappings: Sequence[LiveMapping]) -> list[str]:
         if self._wanted.table is not None:
             return [self._wanted.table]
         if self._wanted.mapping is not None or (
@@ -174,7 +174,7 @@ class _Doctor:
             return list(dict.fromkeys(name for name in sources if name))
         return tables_of(self._app)
 
-    def _of_function(self, mappings: Iterable[ESM]) -> list[ESM]:
+    def _of_function(self, mappings: Iterable[LiveMapping]) -> list[LiveMapping]:
         """Leave out what another function has than the one that is wanted."""
         name = self._wanted.function
         if name is None:
@@ -182,7 +182,9 @@ class _Doctor:
         bare = name.split(":")[6] if name.startswith("arn:") else name.partition(":")[0]
         return [mapping for mapping in mappings if mapping.function_name == bare]
 
-    def _look_at_table(self, gathering: Gathering, named: str, mappings: Sequence[ESM]) -> None:
+    def _look_at_table(
+        self, gathering: Gathering, named: str, mappings: Sequence[LiveMapping]
+    ) -> None:
         table = table_of(named) or named
         stream = gathering.stream(named)
         app = facts_of(self._app, self._module, table, None if stream is None else stream.view_type)
@@ -211,7 +213,9 @@ class _Doctor:
                 subject = f"function {function.name}"
                 self._saw(subject, f"{function.timeout} s, {function.memory_size} MB")
 
-    def _ours(self, gathering: Gathering, table: str, mappings: Sequence[ESM]) -> list[ESM]:
+    def _ours(
+        self, gathering: Gathering, table: str, mappings: Sequence[LiveMapping]
+    ) -> list[LiveMapping]:
         if self._wanted.function is not None:
             named = self._of_function(mappings)
             if not named and gathering.knows_mappings:

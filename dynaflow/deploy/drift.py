@@ -1,32 +1,29 @@
-"""Where a live event source mapping differs from what an App and its options say. Pure.
-
-Shape of a live mapping: AWS Lambda API Reference, ``GetEventSourceMapping``. What is left out of an
-answer has the value that AWS takes by default.
-"""
+"""Where a live event source mapping differs from what an App and its options say. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from dynaflow._pattern import Pattern, parsed
+from dynaflow.deploy._settings import LiveMapping
 from dynaflow.deploy.deployment import Deployment
 from dynaflow.errors import DynaflowError
 from dynaflow.pushdown import VIEW_TYPE, Pushdown
 
 __all__ = ["Difference", "differences"]
 
-# "TumblingWindowInSeconds" is never wanted; see docs/lambda.md for all of them.
-_DEFAULTS: Final[dict[str, Any]] = {
-    "BatchSize": 100,
-    "MaximumBatchingWindowInSeconds": 0,
-    "ParallelizationFactor": 1,
-    "MaximumRetryAttempts": -1,
-    "MaximumRecordAgeInSeconds": -1,
-    "BisectBatchOnFunctionError": False,
-    "TumblingWindowInSeconds": 0,
+# By the API's name, the attribute of both; a window is never wanted.
+_NUMBERS: Final = {
+    "BatchSize": "batch_size",
+    "MaximumBatchingWindowInSeconds": "maximum_batching_window_in_seconds",
+    "ParallelizationFactor": "parallelization_factor",
+    "MaximumRetryAttempts": "maximum_retry_attempts",
+    "MaximumRecordAgeInSeconds": "maximum_record_age_in_seconds",
+    "BisectBatchOnFunctionError": "bisect_batch_on_function_error",
+    "TumblingWindowInSeconds": "tumbling_window_in_seconds",
 }
 _ON: Final = ("Enabled", "Enabling", "Creating", "Updating")
 
@@ -51,7 +48,7 @@ class Difference:
 def differences(
     deployment: Deployment,
     pushdown: Pushdown,
-    live: Mapping[str, Any],
+    live: LiveMapping,
     *,
     view_type: str | None = None,
     is_named: bool = False,
@@ -63,7 +60,7 @@ def differences(
     Args:
         deployment: what is wanted.
         pushdown: the filters of its routes.
-        live: the answer of ``GetEventSourceMapping``.
+        live: the mapping.
         view_type: what the stream carries; None for any.
         is_named: whether the names of function and failure queue were chosen, and count.
 
@@ -82,8 +79,8 @@ def differences(
     )
 
 
-def _source(deployment: Deployment, live: Mapping[str, Any]) -> Iterator[Difference]:
-    arn = str(live.get("EventSourceArn") or "nothing with an ARN")
+def _source(deployment: Deployment, live: LiveMapping) -> Iterator[Difference]:
+    arn = live.source or "nothing with an ARN"
     table = arn.partition(":table/")[2].partition("/stream/")[0]
     if ":dynamodb:" not in arn or not table:
         raise DynaflowError(
@@ -101,54 +98,46 @@ def _source(deployment: Deployment, live: Mapping[str, Any]) -> Iterator[Differe
         )
 
 
-def _state(live: Mapping[str, Any]) -> Iterator[Difference]:
-    state = str(live.get("State") or "Enabled")
-    if state not in _ON:
+def _state(live: LiveMapping) -> Iterator[Difference]:
+    if live.state not in _ON:
         yield Difference(
             "State",
             "Enabled",
-            state,
+            live.state,
             "nothing is delivered, and the stream drops records after 24 hours",
         )
 
 
-def _reports(live: Mapping[str, Any]) -> Iterator[Difference]:
-    wanted, types = "ReportBatchItemFailures", list(live.get("FunctionResponseTypes") or ())
-    if wanted not in types:
+def _reports(live: LiveMapping) -> Iterator[Difference]:
+    if not live.reports:
         yield Difference(
             "FunctionResponseTypes",
-            wanted,
-            _listed(types),
+            "ReportBatchItemFailures",
+            _listed(live.response_types),
             "where the function is told that it is on, every failed record is lost; else every "
             "failure repeats its whole batch",
         )
 
 
-def _filters(
-    pushdown: Pushdown, live: Mapping[str, Any], view_type: str | None
-) -> Iterator[Difference]:
+def _filters(pushdown: Pushdown, live: LiveMapping, view_type: str | None) -> Iterator[Difference]:
     """Compare by meaning: which record passes, not how a pattern is written."""
     wanted = _counted(len(pushdown.given))
-    error = live.get("FilterCriteriaError")
-    if error:
-        code = error.get("ErrorCode", "unknown") if isinstance(error, Mapping) else "unknown"
+    if live.filter_error:
         yield Difference(
             "FilterCriteria",
             wanted,
-            f"not shown ({code})",
+            f"not shown ({live.filter_error})",
             "they are encrypted, so that nobody here can say whether records are missed",
         )
         return
-    criteria = live.get("FilterCriteria") or {}
-    texts = [entry.get("Pattern") or "{}" for entry in criteria.get("Filters") or ()]
-    told = _counted(len(texts))
+    told = _counted(len(live.patterns))
     try:
-        patterns = [parsed(text) for text in texts]
+        patterns = [parsed(text) for text in live.patterns]
     except ValueError:
         follows = "a pattern is no JSON object, so that nobody can say what passes"
         yield Difference("FilterCriteria", wanted, told, follows)
         return
-    missed = pushdown.not_covered_by(criteria)
+    missed = pushdown.not_covered_by(live.filter_criteria)
     if missed:
         follows = f"records may never reach {', '.join(missed)}, and nothing tells of it"
         yield Difference("FilterCriteria", wanted, told, follows)
@@ -177,39 +166,31 @@ def _let_more_through(pushdown: Pushdown, live: list[Pattern]) -> bool:
 
 
 def _destination(
-    deployment: Deployment, live: Mapping[str, Any], *, is_named: bool
+    deployment: Deployment, live: LiveMapping, *, is_named: bool
 ) -> Iterator[Difference]:
-    config = live.get("DestinationConfig") or {}
-    destination = (config.get("OnFailure") or {}).get("Destination")
     wanted = deployment.failure_queue
-    if not destination:
+    if live.destination is None:
         yield Difference(
             "DestinationConfig",
             wanted,
             "none",
             "records that Lambda gives up are dropped, and nobody is told",
         )
-    elif is_named and str(destination).rpartition(":")[2] != wanted:
+    elif is_named and live.destination.rpartition(":")[2] != wanted:
         yield Difference(
             "DestinationConfig",
             wanted,
-            str(destination),
+            live.destination,
             "what is given up is noted elsewhere; the alarm GivenUp may not see it",
         )
 
 
-def _numbers(deployment: Deployment, live: Mapping[str, Any]) -> Iterator[Difference]:
-    wanted = {**deployment.mapping.to_api(), "TumblingWindowInSeconds": 0}
-    for setting, default in _DEFAULTS.items():
-        value = live.get(setting)
-        value = default if value is None else value
-        if value != wanted[setting]:
-            yield Difference(
-                setting,
-                json.dumps(wanted[setting]),
-                json.dumps(value),
-                _follows(setting, wanted[setting], value),
-            )
+def _numbers(deployment: Deployment, live: LiveMapping) -> Iterator[Difference]:
+    for setting, name in _NUMBERS.items():
+        wanted, value = getattr(deployment.mapping, name, 0), getattr(live, name)
+        if value != wanted:
+            follows = _follows(setting, wanted, value)
+            yield Difference(setting, json.dumps(wanted), json.dumps(value), follows)
 
 
 def _follows(setting: str, wanted: Any, live: Any) -> str:
@@ -243,28 +224,26 @@ def _follows(setting: str, wanted: Any, live: Any) -> str:
     }[setting]
 
 
-def _metrics(live: Mapping[str, Any]) -> Iterator[Difference]:
-    metrics = list((live.get("MetricsConfig") or {}).get("Metrics") or ())
-    if "EventCount" not in metrics:
+def _metrics(live: LiveMapping) -> Iterator[Difference]:
+    if not live.counts_events:
         yield Difference(
             "MetricsConfig",
             "EventCount",
-            _listed(metrics),
+            _listed(live.metrics),
             "Lambda counts no events, so that the alarm NotDone stays silent",
         )
 
 
-def _function(deployment: Deployment, live: Mapping[str, Any]) -> Iterator[Difference]:
-    arn = str(live.get("FunctionArn") or "")
-    name = arn.partition(":function:")[2].partition(":")[0]
+def _function(deployment: Deployment, live: LiveMapping) -> Iterator[Difference]:
+    name = live.function_name
     if name != deployment.name:
         yield Difference(
             "FunctionArn", deployment.name, name or "none", "another function is called"
         )
 
 
-def _listed(values: list[str]) -> str:
-    return ", ".join(map(str, values)) or "none"
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(values) or "none"
 
 
 def _counted(patterns: int) -> str:
