@@ -76,6 +76,7 @@ LATE = {
     ("stores/__init__", "stores/memory"): "a store is loaded when it is asked for",
     ("stores/__init__", "stores/sqlite"): "as above",
     ("cli/__init__", "cli/_commands"): "without typer and rich there is one line to say so",
+    ("cli/demo", "demo/run"): "the shop has models: no other command is to load pydantic",
     ("pytest_plugin", "testing/__init__"): "pytest loads the plugin in projects that do not use it",
     ("pytest_plugin", "__init__"): "as above",
 }
@@ -331,3 +332,14 @@ FORBIDDEN = ("eval(", "exec(", "pickle", "marshal.", "yaml.load", "__import__")
 @pytest.mark.parametrize("word", FORBIDDEN)
 def test_nothing_turns_data_into_code(word: str) -> None:
     assert [name for name in ORDER if word in (ROOT / f"{name}.py").read_text()] == []
+
+
+def test_the_command_line_starts_without_models_and_aws() -> None:
+    script = (
+        "import sys, dynaflow.cli._commands\n"
+        "print([m for m in ('pydantic', 'boto3', 'botocore', 'aioboto3', 'moto') if m in sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert ran.stdout == "[]\n"

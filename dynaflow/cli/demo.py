@@ -11,7 +11,6 @@ import typer
 
 from dynaflow.cli._exit import ExitCode, refuse
 from dynaflow.cli._output import data_console, logs_to_stderr, print_table, talk
-from dynaflow.demo import run as shop
 from dynaflow.demo.examples import EXAMPLES, describe, load_demo
 from dynaflow.demo.stage import Stage, open_stage
 
@@ -40,6 +39,8 @@ def demo(
         print_table(("example", "shows"), [(each, describe(each)) for each in EXAMPLES])
         return
     if name is None:
+        from dynaflow.demo import run as shop
+
         _show(shop.play, patience)
         talk("Its handlers are in dynaflow.demo.shop; see: dynaflow routes dynaflow.demo.shop:app")
         return
