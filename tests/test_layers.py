@@ -335,9 +335,10 @@ def test_nothing_turns_data_into_code(word: str) -> None:
 
 
 def test_the_command_line_starts_without_models_and_aws() -> None:
+    heavy = ("pydantic", "boto3", "botocore", "aioboto3", "moto")
     script = (
         "import sys, dynaflow.cli._commands\n"
-        "print([m for m in ('pydantic', 'boto3', 'botocore', 'aioboto3', 'moto') if m in sys.modules])"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
