@@ -190,6 +190,14 @@ def test_deletes_by_time_to_live_are_told_by_their_mark(ttl: bool, attribute: st
             assert not exact or passes(raw) is runs
 
 
+def test_an_attribute_of_expiry_that_patterns_cannot_name_is_left_out() -> None:
+    router = Router()
+    router.on_expire(ttl_attribute="$or", name="r")(nothing)
+    pushdown = App(router).pushdown(view_type=ALL_IMAGES)
+    assert pushdown.patterns == [{"eventName": ["REMOVE"]}]
+    assert "the name $or" in " ".join(pushdown.routes[0].reasons)
+
+
 def test_a_text_that_looks_like_an_address_hides_no_prefix_beside_it() -> None:
     """event-ruler compares addresses in such a list, of which none starts with a text."""
     raw = RecordBuilder(("id",), table="t").insert({"id": "1", "a": "10.0.0.2"})
