@@ -210,6 +210,7 @@ def test_a_text_that_looks_like_an_address_hides_no_prefix_beside_it() -> None:
     told = pushed((F.new.a == "10.0.0.1") | F.new.a.startswith("10."), events=["INSERT"])
     assert matched_by("ours", told.filter_criteria())(raw)
     assert told.not_covered_by(told.filter_criteria()) == []
+    assert told.not_covered_by({"Filters": [{"Pattern": json.dumps(naive)}]}) == ["r"]
 
 
 def test_an_attribute_whose_name_has_dots_is_not_taken_for_a_map() -> None:
@@ -365,6 +366,25 @@ def test_a_route_that_a_live_filter_may_starve_is_named() -> None:
     assert starved('{"dynamodb":{}}') == ["x", "xy"]
     assert starved('{"dynamodb.NewImage.a.S":["x","y"]}') == ["x", "xy"]
     assert starved('{"$or":[{"eventName":["INSERT"]},{"eventName":["MODIFY"]}]}') == ["x", "xy"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        "[]",
+        "[" * 4000,
+        '{"a":' * 700 + '["x"]' + "}" * 700,
+        # Whether Lambda takes the last of two or both is not documented.
+        '{"dynamodb":{"Keys":{"b":{"S":["y"]}}},"dynamodb":{"NewImage":{"a":{"S":["x"]}}}}',
+    ],
+)
+def test_a_live_pattern_that_cannot_be_read_covers_nothing(text: str) -> None:
+    pushdown = pushed(F.new.a == "x", events=["INSERT"])
+    live = {"Filters": [{"Pattern": text}]}
+    assert pushdown.not_covered_by(live) == ["r"]
+    live["Filters"] += pushdown.filter_criteria()["Filters"]
+    assert pushdown.not_covered_by(live) == []
 
 
 def test_each_way_in_which_a_filter_can_be_true_must_be_covered() -> None:
