@@ -146,6 +146,8 @@ def variants() -> Iterator[Any]:
     yield (F.new.a == "10.0.0.1") | F.new.a.startswith("10.")
     yield (F.new.a == "10.0.0.1") | F.new.a.endswith(".2") | F.new.a.is_type("N")
     yield F.new.a.is_in(["10.0.0.1", "a:b", "x"])
+    yield (F.new.a != "xy") | F.new.a.startswith("x")
+    yield (F.new.a != "xy") | F.new.a.endswith("y")
     yield removed("a")
     yield changed("a", was="x")
     yield changed(F.new.m.a, to="x")
