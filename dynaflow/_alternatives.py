@@ -287,6 +287,8 @@ class _Compiler:
         reason = f"{node!r} compares times, which patterns cannot"
         if not wanted:
             return [left_out(mark, reason)]
+        if (unnamed := unreachable(node.path)) is not None:
+            return self._unknown(unnamed)
         return [mark, *self._typed(node.path, "N", PRESENT, left_out=reason)]
 
     def _typed(

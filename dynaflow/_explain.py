@@ -200,7 +200,7 @@ class _Explainer:
             return Cause.TABLE, f"it takes table {route.table!r}, not {record.table!r}", ()
         if option == "ttl":
             only = "only deletes" if route.ttl else "no deletes"
-            path = compiled.ttl_delete.path
+            path = None if record.is_ttl_delete else compiled.ttl_delete.path  # the mark will do
             found = "" if path is None else f": {self._value(path, compiled.ttl_delete)}"
             return Cause.TTL, f"it takes {only} by Time to Live{found}", ()
         filters = tuple(self._all(compiled.filters))

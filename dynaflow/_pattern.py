@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from dynaflow._paths import FIELDS, written
 from dynaflow._rules import (
@@ -31,6 +31,9 @@ from dynaflow.record import EventName
 from dynaflow.values import TYPES
 
 __all__ = ["Field", "Pattern", "parsed", "shown"]
+
+_UNSEEN: Final = ("prefix", "suffix", "equals-ignore-case")
+"""Rules that do not find an address where a list has another one written as it is."""
 
 Field: TypeAlias = tuple[str, ...]
 """Where a value is in a record: ("dynamodb", "NewImage", "status", "S")."""
@@ -156,12 +159,15 @@ def parsed(text: str) -> Pattern:
     What it says in other ways than these rules covers nothing but itself.
 
     Raises:
-        ValueError: it is not a JSON object.
+        ValueError: it is not a JSON object, or says something twice, or nests too deep to be read.
     """
-    tree = json.loads(text)
-    if not isinstance(tree, dict):
-        raise ValueError("a pattern is a JSON object")
-    fields = dict(_leaves((), tree))
+    try:
+        tree = json.loads(text, object_pairs_hook=_once)
+        if not isinstance(tree, dict):
+            raise ValueError("a pattern is a JSON object")
+        fields = dict(_leaves((), tree))
+    except RecursionError:
+        raise ValueError("the pattern nests too deep") from None
     names = {rule.value for rule in fields.get(("eventName",), ()) if rule.kind == "is"}
     if ("eventName",) not in fields:
         return Pattern(frozenset(EventName), fields)
@@ -169,6 +175,13 @@ def parsed(text: str) -> Pattern:
     if len(names) != len(rules):
         return Pattern(frozenset(), fields)
     return Pattern(frozenset(name for name in EventName if name.value in names), fields)
+
+
+def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(members)
+    if len(tree) < len(members):
+        raise ValueError("a name stands twice in an object of the pattern")
+    return tree
 
 
 def _leaves(path: Field, tree: Mapping[str, Any]) -> Iterator[tuple[Field, Rules]]:
@@ -179,16 +192,18 @@ def _leaves(path: Field, tree: Mapping[str, Any]) -> Iterator[tuple[Field, Rules
             yield from _leaves((*path, name), inner)
         else:
             listed = inner if isinstance(inner, list) else [inner]
-            yield (*path, name), frozenset(map(_rule, listed))
+            yield (*path, name), frozenset(_rule(each, beside=listed) for each in listed)
 
 
-def _rule(written: Any) -> Rule:
+def _rule(written: Any, *, beside: list[Any]) -> Rule:
     if isinstance(written, (str, bool)):
         return Rule("is", written)
     if isinstance(written, dict) and len(written) == 1:
         ((kind, value),) = written.items()
         if kind == "exists" and isinstance(value, bool):
             return PRESENT if value else ABSENT
+        if kind in _UNSEEN and any(map(is_address, beside)):
+            return Rule("unknown", json.dumps(written, sort_keys=True))
         if kind == "equals-ignore-case" and is_address(value):
             return Rule("is", value)
         if kind in ("prefix", "suffix") and isinstance(value, str):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from itertools import chain, product
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from dynaflow.values import TYPES, harmless
@@ -95,13 +96,15 @@ def both(one: Rules, other: Rules, *, many: bool = False) -> tuple[Rules, bool]:
         other: rules of the same field.
         many: whether it may have several values.
     """
-    met, is_exact = set[Rule](), True
-    for left in one:
-        for right in other:
-            rule, says_all = _meet(left, right, many)
-            is_exact = is_exact and says_all
-            if rule is not None:
-                met.add(rule)
+    # There may be thousands of values, so these are compared as sets, and not each with each.
+    ones, others = _values(one), _values(other)
+    met = set(ones if many and others else ones & others)
+    is_exact = not (many and ones and others) or len(ones | others) == 1
+    for left, right in chain(product(one - ones, other), product(ones, other - others)):
+        rule, says_all = _meet(left, right, many)
+        is_exact = is_exact and says_all
+        if rule is not None:
+            met.add(rule)
     return frozenset(met), is_exact
 
 
@@ -114,8 +117,9 @@ def either(one: Rules, other: Rules) -> Rules | None:
     if not buts:
         return rules
     left = frozenset.intersection(*buts)
-    plain = frozenset(rule for rule in rules if rule.kind not in ("but", "absent"))
-    left = frozenset(value for value in left if not any(rule.accepts(value) for rule in plain))
+    left -= {rule.value for rule in _values(rules)}
+    affixes = [rule for rule in rules if rule.kind in ("prefix", "suffix")]
+    left = frozenset(value for value in left if not any(rule.accepts(value) for rule in affixes))
     if not left:
         return None if ABSENT in rules else frozenset({PRESENT})
     return frozenset({Rule("but", left)}) | (rules & {ABSENT})
@@ -123,7 +127,12 @@ def either(one: Rules, other: Rules) -> Rules | None:
 
 def is_covered(rules: Rules, by: Rules) -> bool:
     """Return True if it is certain that what some rules accept, the others do, too."""
-    return all(any(_implies(rule, wider) for wider in by) for rule in rules)
+    wide = by - _values(by)
+    return all(rule in by or any(_implies(rule, wider) for wider in wide) for rule in rules)
+
+
+def _values(rules: Rules) -> Rules:
+    return frozenset(rule for rule in rules if rule.kind == "is")
 
 
 def _implies(rule: Rule, wider: Rule) -> bool:

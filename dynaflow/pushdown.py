@@ -8,6 +8,7 @@ quotas" and "Control which events Lambda sends to your function".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -102,16 +103,20 @@ class Pushdown:
     def not_covered_by(self, filter_criteria: Mapping[str, Any] | None) -> list[str]:
         """Return the routes that may miss records if a mapping has these FilterCriteria.
 
-        A route is named, too, if its filters cannot be compared with patterns written by others.
-        Records that fail because their stream lacks an image are not asked about.
+        A route is named, too, if its filters cannot be compared with patterns written by others; a
+        pattern that cannot be read covers nothing. Records that fail because their stream lacks an
+        image are not asked about.
 
         Args:
             filter_criteria: as ``GetEventSourceMapping`` returns them; None or empty for no filter.
         """
         filters = (filter_criteria or {}).get("Filters") or []
-        live = [parsed(entry.get("Pattern") or "{}") for entry in filters]
-        if not live:
+        if not filters:
             return []
+        live = list[Pattern]()
+        for entry in filters:
+            with suppress(ValueError):
+                live.append(parsed(entry.get("Pattern") or "{}"))
         return [
             route.route
             for route in self.routes

@@ -114,6 +114,15 @@ def test_of_an_expiry_by_an_attribute_it_is_said_what_was_found() -> None:
     assert "NEW_AND_OLD_IMAGES" in route.reason
 
 
+def test_the_mark_of_an_expiry_says_it_without_the_image() -> None:
+    router = Router()
+    router.on_remove(ttl=False, ttl_attribute="expires_at", name="removed")(nothing)
+    for build in (BUILD, RecordBuilder(view_type="KEYS_ONLY")):
+        (route,) = App(router).explain(record_of(build.expire(ORDER))).routes
+        assert (route.verdict, route.cause) == (Verdict.NOT, Cause.TTL)
+        assert route.reason == "it takes no deletes by Time to Live"
+
+
 def test_of_alternatives_the_one_that_was_chosen_is_named() -> None:
     router = Router(match="first")
     router.on_any(NEVER, name="never")(nothing)

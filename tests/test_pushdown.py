@@ -6,6 +6,7 @@ Every filter of the grid is asked about every record of the grid, by three match
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -17,6 +18,7 @@ import pytest
 from dynaflow import App, F, Record, Router, added, changed, crossed, removed
 from dynaflow.codec import decode_records
 from dynaflow.errors import DynaflowError
+from dynaflow.filters import as_filter
 from dynaflow.pushdown import Pushdown, Pushed
 from dynaflow.testing import RecordBuilder
 from tests.support.matchers import MATCHERS, matched_by
@@ -144,6 +146,8 @@ def variants() -> Iterator[Any]:
     yield (F.new.a == "10.0.0.1") | F.new.a.startswith("10.")
     yield (F.new.a == "10.0.0.1") | F.new.a.endswith(".2") | F.new.a.is_type("N")
     yield F.new.a.is_in(["10.0.0.1", "a:b", "x"])
+    yield (F.new.a != "xy") | F.new.a.startswith("x")
+    yield (F.new.a != "xy") | F.new.a.endswith("y")
     yield removed("a")
     yield changed("a", was="x")
     yield changed(F.new.m.a, to="x")
@@ -190,6 +194,14 @@ def test_deletes_by_time_to_live_are_told_by_their_mark(ttl: bool, attribute: st
             assert not exact or passes(raw) is runs
 
 
+def test_an_attribute_of_expiry_that_patterns_cannot_name_is_left_out() -> None:
+    router = Router()
+    router.on_expire(ttl_attribute="$or", name="r")(nothing)
+    pushdown = App(router).pushdown(view_type=ALL_IMAGES)
+    assert pushdown.patterns == [{"eventName": ["REMOVE"]}]
+    assert "the name $or" in " ".join(pushdown.routes[0].reasons)
+
+
 def test_a_text_that_looks_like_an_address_hides_no_prefix_beside_it() -> None:
     """event-ruler compares addresses in such a list, of which none starts with a text."""
     raw = RecordBuilder(("id",), table="t").insert({"id": "1", "a": "10.0.0.2"})
@@ -202,6 +214,7 @@ def test_a_text_that_looks_like_an_address_hides_no_prefix_beside_it() -> None:
     told = pushed((F.new.a == "10.0.0.1") | F.new.a.startswith("10."), events=["INSERT"])
     assert matched_by("ours", told.filter_criteria())(raw)
     assert told.not_covered_by(told.filter_criteria()) == []
+    assert told.not_covered_by({"Filters": [{"Pattern": json.dumps(naive)}]}) == ["r"]
 
 
 def test_an_attribute_whose_name_has_dots_is_not_taken_for_a_map() -> None:
@@ -216,6 +229,88 @@ def test_an_attribute_whose_name_has_dots_is_not_taken_for_a_map() -> None:
         alone = Router()
         alone.add_route(route.event_names, nothing, *route.filters, name=route.name)
         assert matched_by("ours", App(alone).filter_criteria(view_type=ALL_IMAGES))(both)
+    only = build.insert({"id": "1", "m": {"a": "x"}})
+    told = pushed(F.new["m.M.a"] != "x", events=["INSERT"])
+    assert matched_by("ours", told.filter_criteria())(only)
+
+
+def test_a_long_text_is_told_by_its_own_beginning_or_end() -> None:
+    text = "".join(map(str, range(2000)))
+    raw = RecordBuilder(("id",), table="t").insert({"id": "1", "a": text})
+    for condition in (F.new.a == text, F.new.a.startswith(text), F.new.a.endswith(text)):
+        assert matched_by("ours", pushed(condition, events=["INSERT"]).filter_criteria())(raw)
+
+
+def test_of_too_many_combinations_none_is_lost() -> None:
+    names = "abcdefgh"
+    conditions = [(F.new[name] == 1) | (F.new[name + "2"] == 1) for name in names]
+    told = pushed(*conditions, events=["INSERT"])
+    build = RecordBuilder(("id",), table="t")
+    for chosen in product(("", "2"), repeat=len(names)):
+        new = {name + suffix: 1 for name, suffix in zip(names, chosen, strict=True)}
+        assert matched_by("ours", told.filter_criteria())(build.insert({"id": "1", **new}))
+    assert "more than 64 combinations" in " ".join(told.routes[0].reasons)
+
+
+def fails(record: Record) -> bool:
+    raise ValueError("the filter failed")
+
+
+def on_stream(raw: dict[str, Any], view_type: str) -> dict[str, Any]:
+    """Return the record as a stream of another view type has it."""
+    left = {"NEW_IMAGE": ("OldImage",), "OLD_IMAGE": ("NewImage",), ALL_IMAGES: ()}
+    gone = left.get(view_type, ("OldImage", "NewImage"))
+    stream = {name: value for name, value in raw["dynamodb"].items() if name not in gone}
+    return {**raw, "dynamodb": {**stream, "StreamViewType": view_type}}
+
+
+VIEWS = (ALL_IMAGES, ALL_IMAGES, "NEW_IMAGE", "OLD_IMAGE", "KEYS_ONLY")
+
+
+def chosen_app(chance: random.Random) -> App:
+    """An App of some routes, by chance, whose filters are those of the table, combined."""
+    conditions = [*(condition for condition, _, _ in TOLD), fails]
+
+    def some() -> Any:
+        one, other = as_filter(chance.choice(conditions)), as_filter(chance.choice(conditions))
+        return chance.choice(
+            [one, one, ~one, one & other, ~(one & other), one | other, one & ~other]
+        )
+
+    router = Router(match=chance.choice(["all", "first"]))
+    for n in range(chance.choice([1, 1, 1, 2, 7])):
+        when = [some() for _ in range(chance.randint(1, 2))]
+        table = chance.choice([None, None, "t", "u"])
+        if n % 2:
+            router.on_remove(ttl=chance.choice([None, True, False]), name=f"r{n}")(nothing)
+        else:
+            router.on(*chance.sample(EVENTS, 3 - n % 2), when=when, table=table, name=f"r{n}")(
+                nothing
+            )
+    router.on_modify(F.new.never == "never", name="t", table="t")(nothing)
+    return App(router)
+
+
+def test_no_choice_of_routes_leaves_out_a_record_that_one_takes_or_fails() -> None:
+    chance = random.Random(1)  # noqa: S311  # a test, and the same at every run
+    asked = 0
+    for _ in range(1500):
+        app, view_type = chosen_app(chance), chance.choice(VIEWS)
+        criteria = app.filter_criteria(
+            chance.choice([None, "t"]),
+            view_type=chance.choice([None, view_type]),
+            max_patterns=chance.choice([1, 2, 5, 5, 10]),
+        )
+        passes = matched_by("ours", criteria)
+        for raw in (
+            on_stream(raw, view_type) for raw in chance.sample(RAWS, 25 if criteria else 0)
+        ):
+            (record,) = decode_records([raw], raw["eventSourceARN"])
+            assert isinstance(record, Record)
+            if any(app._table.match(record)):
+                asked += 1
+                assert passes(raw), ([route.filters for route in app.routes], raw)
+    assert asked > 2000
 
 
 NUMBERS = ["1E-7", "0.0000001", "1E+21", "1000000000000000000000", "1e21", "10E20"]
@@ -274,6 +369,18 @@ def test_who_wants_every_record_leaves_no_filter() -> None:
     assert every.widenings == ("latest has to see every record",)
     assert App(router, unmatched="fail").filter_criteria() == {}
     assert App(router).filter_criteria() != {}
+
+
+def test_many_values_are_compiled_in_little_time() -> None:
+    one, other = ([str(n) for n in range(start, start + 10_000)] for start in (0, 5_000))
+    started = time.process_time()
+    pushdown = pushed(F.new.a.is_in(one) & F.new.a.is_in(other), F.new.a != "7000")
+    (wanted,) = pushdown.routes[0].wanted
+    (rules,) = wanted.fields.values()
+
+    assert {rule.value for rule in rules} == set(one) & set(other) - {"7000"}
+    assert pushdown.not_covered_by({"Filters": [{"Pattern": wanted.to_json()}]}) == []
+    assert time.process_time() - started < 3  # each with each would take minutes
 
 
 @pytest.mark.parametrize("most", [1, 5])
@@ -345,6 +452,25 @@ def test_a_route_that_a_live_filter_may_starve_is_named() -> None:
     assert starved('{"dynamodb":{}}') == ["x", "xy"]
     assert starved('{"dynamodb.NewImage.a.S":["x","y"]}') == ["x", "xy"]
     assert starved('{"$or":[{"eventName":["INSERT"]},{"eventName":["MODIFY"]}]}') == ["x", "xy"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        "[]",
+        "[" * 4000,
+        '{"a":' * 700 + '["x"]' + "}" * 700,
+        # Whether Lambda takes the last of two or both is not documented.
+        '{"dynamodb":{"Keys":{"b":{"S":["y"]}}},"dynamodb":{"NewImage":{"a":{"S":["x"]}}}}',
+    ],
+)
+def test_a_live_pattern_that_cannot_be_read_covers_nothing(text: str) -> None:
+    pushdown = pushed(F.new.a == "x", events=["INSERT"])
+    live = {"Filters": [{"Pattern": text}]}
+    assert pushdown.not_covered_by(live) == ["r"]
+    live["Filters"] += pushdown.filter_criteria()["Filters"]
+    assert pushdown.not_covered_by(live) == []
 
 
 def test_each_way_in_which_a_filter_can_be_true_must_be_covered() -> None:
