@@ -24,7 +24,8 @@ params context middleware retry observe _pump
 _core_schema _models _signature _binding _batches
 _generators _dependencies _evaluation _attempt _invocation
 _on_error _checks _route routing _flatten _table _compile _needs _explain _overriding
-_rules _pattern _fields _alternative _alternatives _fitting pushdown
+pushdown/rules pushdown/pattern pushdown/fields pushdown/alternative pushdown/compiler
+pushdown/fitting pushdown/criteria pushdown/__init__
 permissions
 _plain _told dead_letter _mark_keys _marks _patience _claim idempotency
 transaction _commit checkpoints source lineage _aws
@@ -70,7 +71,7 @@ LATE = {
     ("_binding", "_models"): "pydantic is loaded only for routes that use a model",
     ("app", "engine/run"): "anyio is loaded with the first batch that needs a loop",
     ("app", "engine/bridge"): "as above",
-    ("_declared", "pushdown"): "patterns are made at a desk; Lambda never makes one",
+    ("_declared", "pushdown/__init__"): "patterns are made at a desk; Lambda never makes one",
     ("_declared", "_explain"): "explanations are for a desk; Lambda never makes one",
     ("app", "aws_lambda"): "the handler is made by its door, which knows the App",
     ("stores/__init__", "stores/memory"): "a store is loaded when it is asked for",

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dynaflow._pattern import parsed
 from dynaflow.batch import margin_of
 from dynaflow.deploy._app_facts import AppFacts
 from dynaflow.deploy._rules import Finding, found
 from dynaflow.deploy._settings import Function, LiveMapping, Stream
 from dynaflow.pushdown import MOST_PATTERNS
+from dynaflow.pushdown.pattern import parsed
 from dynaflow.values import harmless
 
 __all__ = ["CHECKS", "Case"]

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dynaflow._pattern import Pattern, parsed
 from dynaflow.deploy._settings import LiveMapping
 from dynaflow.deploy.deployment import Deployment
 from dynaflow.errors import DynaflowError
 from dynaflow.pushdown import VIEW_TYPE, Pushdown
+from dynaflow.pushdown.pattern import Pattern, parsed
 
 __all__ = ["Difference", "differences"]
 

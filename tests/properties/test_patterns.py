@@ -13,8 +13,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynaflow._pattern import Pattern, parsed
-from dynaflow._rules import ABSENT, PRESENT, Rule, Rules, both, either, is_covered
+from dynaflow.pushdown.pattern import Pattern, parsed
+from dynaflow.pushdown.rules import ABSENT, PRESENT, Rule, Rules, both, either, is_covered
 from dynaflow.record import EventName
 from tests.support.matchers import MATCHERS
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from dynaflow._paths import FIELDS, written
-from dynaflow._rules import (
+from dynaflow.pushdown.rules import (
     ABSENT,
     MULTIPLE,
     PRESENT,

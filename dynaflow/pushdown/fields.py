@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from dynaflow._paths import FIELDS, PathRef
-from dynaflow._pattern import Field, Pattern
-from dynaflow._rules import ABSENT, MULTIPLE
+from dynaflow.pushdown.pattern import Field, Pattern
+from dynaflow.pushdown.rules import ABSENT, MULTIPLE
 from dynaflow.values import Canonical
 
 __all__ = [

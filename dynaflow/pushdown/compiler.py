@@ -14,10 +14,11 @@ from functools import reduce
 from itertools import product
 from typing import Any, Final
 
-from dynaflow._alternative import Alternative, Alternatives, left_out, merged
 from dynaflow._conditions import Combined, Differs, Filter, Not, Operation, Predicate, Shorthand
 from dynaflow._expiry import TTLDelete
-from dynaflow._fields import (
+from dynaflow._paths import Constant, PathRef, has_image
+from dynaflow.pushdown.alternative import Alternative, Alternatives, left_out, merged
+from dynaflow.pushdown.fields import (
     LEAVES,
     SINGLE,
     field_of,
@@ -28,9 +29,8 @@ from dynaflow._fields import (
     unknown_spelling,
     unreachable,
 )
-from dynaflow._paths import Constant, PathRef, has_image
-from dynaflow._pattern import Field, Pattern
-from dynaflow._rules import ABSENT, MULTIPLE, PRESENT, Rule, Rules, is_address
+from dynaflow.pushdown.pattern import Field, Pattern
+from dynaflow.pushdown.rules import ABSENT, MULTIPLE, PRESENT, Rule, Rules, is_address
 from dynaflow.record import EventName
 from dynaflow.values import Canonical
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
 
-from dynaflow._pattern import Pattern, shown
-from dynaflow._rules import ABSENT, PRESENT, Rule, Rules
+from dynaflow.pushdown.pattern import Pattern, shown
+from dynaflow.pushdown.rules import ABSENT, PRESENT, Rule, Rules
 
 __all__ = ["MOST_LETTERS", "Given", "fitted", "listed"]
 

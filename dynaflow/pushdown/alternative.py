@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from dynaflow._paths import PathRef
-from dynaflow._pattern import Pattern
+from dynaflow.pushdown.pattern import Pattern
 
 __all__ = ["Alternative", "Alternatives", "left_out", "merged"]
 

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from dynaflow._alternative import Alternative, merged
-from dynaflow._alternatives import alternatives
 from dynaflow._conditions import Filter, Not
-from dynaflow._fitting import MOST_LETTERS, Given, fitted
 from dynaflow._paths import VIEW_TYPES, ImageName, has_image, view_types_without
-from dynaflow._pattern import Pattern, parsed
 from dynaflow._route import Route
-from dynaflow._rules import Rule
 from dynaflow._table import ttl_delete
 from dynaflow.errors import DynaflowError
+from dynaflow.pushdown.alternative import Alternative, merged
+from dynaflow.pushdown.compiler import alternatives
+from dynaflow.pushdown.fitting import MOST_LETTERS, Given, fitted
+from dynaflow.pushdown.pattern import Pattern, parsed
+from dynaflow.pushdown.rules import Rule
 from dynaflow.record import EventName
 
 __all__ = [
