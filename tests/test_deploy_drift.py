@@ -10,11 +10,11 @@ import botocore.session
 import pytest
 
 from dynaflow import App, F, Router
-from dynaflow.deploy._settings import LiveMapping
 from dynaflow.deploy.choices import Choices
 from dynaflow.deploy.deployment import MappingSettings
 from dynaflow.deploy.drift import Difference, differences
 from dynaflow.deploy.from_app import deployment_of, pushdown_of
+from dynaflow.deploy.live import LiveMapping
 from dynaflow.errors import DynaflowError
 from tests.support.deployments import app_of, choices
 

@@ -12,9 +12,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dynaflow import App, Router, changed
-from dynaflow.deploy._reading import Reading
 from dynaflow.deploy.deployment import MappingSettings
-from dynaflow.deploy.doctor import Report, Severity, Wanted, examine
+from dynaflow.deploy.doctor.examination import Report, Severity, Wanted, examine
+from dynaflow.deploy.doctor.reading import Reading
 from dynaflow.idempotency import Idempotent
 from dynaflow.stores import DynamoDBMarks
 from tests.support.command_line import Project

@@ -12,13 +12,13 @@ import pytest
 
 from dynaflow import App, F, Router, changed
 from dynaflow.dead_letters import S3
-from dynaflow.deploy._app_facts import AppFacts, check_app, facts_of
-from dynaflow.deploy._checks_mapping import CHECKS, Case
-from dynaflow.deploy._checks_stream import check_readers, check_stream, chosen
-from dynaflow.deploy._rules import RULES, Severity, found
-from dynaflow.deploy._settings import Function, LiveMapping, Stream, Target
-from dynaflow.deploy._targets import check_targets, table_needs_of, targets_of
 from dynaflow.deploy.deployment import Deployment, MappingSettings
+from dynaflow.deploy.doctor.app_facts import AppFacts, check_app, facts_of
+from dynaflow.deploy.doctor.checks_mapping import CHECKS, Case
+from dynaflow.deploy.doctor.checks_stream import check_readers, check_stream, chosen
+from dynaflow.deploy.doctor.rules import RULES, Severity, found
+from dynaflow.deploy.doctor.targets import check_targets, table_needs_of, targets_of
+from dynaflow.deploy.live import Function, LiveMapping, Stream, Target
 from dynaflow.idempotency import Idempotent
 from dynaflow.middleware import Call, Process
 from dynaflow.permissions import TableNeeds
@@ -497,7 +497,8 @@ def test_every_rule_says_fact_consequence_and_remedy_without_a_gap(rule: str) ->
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_is_used_and_has_a_test(rule: str) -> None:
     quoted = f'"{rule}"'
-    code = [p for p in Path(ROOT / "dynaflow/deploy").glob("*.py") if p.stem != "_rules"]
+    folder = Path(ROOT / "dynaflow/deploy/doctor")
+    code = [p for p in folder.glob("*.py") if p.stem != "rules"]
     tests = Path(ROOT / "tests").glob("test_doctor*.py")
     assert any(quoted in path.read_text(encoding="utf-8") for path in code)
     assert any(quoted in path.read_text(encoding="utf-8") for path in tests)

@@ -11,9 +11,9 @@ import botocore.session
 import pytest
 
 from dynaflow import App, Router
-from dynaflow.deploy._reading import ACTIONS, Reading
-from dynaflow.deploy._rules import RULES, Severity
-from dynaflow.deploy.doctor import Wanted, examine
+from dynaflow.deploy.doctor.examination import Wanted, examine
+from dynaflow.deploy.doctor.reading import ACTIONS, Reading
+from dynaflow.deploy.doctor.rules import RULES, Severity
 from dynaflow.idempotency import Idempotent
 from dynaflow.stores import DynamoDBMarks
 from tests.support.deployed import Account

@@ -41,12 +41,14 @@ stores/idempotency_memory stores/idempotency_sqlite stores/idempotency_dynamodb 
 dead_letters/_kept dead_letters/jsonl dead_letters/sqs dead_letters/sns dead_letters/s3
 dead_letters/__init__
 observers/emf observers/otel observers/__init__
-deploy/deployment deploy/_settings deploy/iam deploy/alarms deploy/choices deploy/from_app
+deploy/deployment deploy/live deploy/iam deploy/alarms deploy/choices deploy/from_app
 deploy/drift deploy/neutral deploy/_yaml deploy/sam deploy/_cdk_stack deploy/cdk deploy/terraform
-deploy/_rules deploy/_app_facts deploy/_checks_stream
-deploy/_checks_mapping deploy/_targets deploy/_reading deploy/_gathering deploy/doctor
-deploy/_runtime deploy/_zip deploy/_code deploy/_libraries deploy/_pruning deploy/_bytecode
-deploy/package deploy/__init__
+deploy/doctor/rules deploy/doctor/app_facts deploy/doctor/checks_stream
+deploy/doctor/checks_mapping deploy/doctor/targets deploy/doctor/reading deploy/doctor/gathering
+deploy/doctor/examination deploy/doctor/__init__
+deploy/packing/runtime deploy/packing/archive deploy/packing/code deploy/packing/libraries
+deploy/packing/pruning deploy/packing/bytecode deploy/packing/package deploy/packing/__init__
+deploy/__init__
 poller/shutdown poller/backoff poller/pages poller/progress poller/discovery poller/shard
 poller/poller poller/__init__
 __init__
@@ -125,8 +127,8 @@ LIBRARIES = {
     ),
     "aioboto3": ("sources/", "demo/"),
     "aiobotocore": ("sources/", "demo/"),
-    "botocore": ("deploy/_reading", "sources/", "demo/"),
-    "boto3": ("_aws", "deploy/_reading", "demo/stage"),
+    "botocore": ("deploy/doctor/reading", "sources/", "demo/"),
+    "boto3": ("_aws", "deploy/doctor/reading", "demo/stage"),
     "moto": ("demo/emulator",),
     "werkzeug": ("demo/emulator",),
     "typer": ("cli/",),

@@ -18,13 +18,13 @@ from zipfile import ZipFile
 import pytest
 
 import dynaflow
-from dynaflow.deploy._bytecode import compile_folder, find_compiler
-from dynaflow.deploy._code import find_code, handler_of, unmet_imports
-from dynaflow.deploy._libraries import find_installer, named_in
-from dynaflow.deploy._pruning import Library, leave_out_sdk, libraries_in, prune
-from dynaflow.deploy._runtime import Runtime
-from dynaflow.deploy._zip import code_sha256, put_in_place, write_zip, zip_time
-from dynaflow.deploy.package import _copy as copy_code
+from dynaflow.deploy.packing.archive import code_sha256, put_in_place, write_zip, zip_time
+from dynaflow.deploy.packing.bytecode import compile_folder, find_compiler
+from dynaflow.deploy.packing.code import find_code, handler_of, unmet_imports
+from dynaflow.deploy.packing.libraries import find_installer, named_in
+from dynaflow.deploy.packing.package import _copy as copy_code
+from dynaflow.deploy.packing.pruning import Library, leave_out_sdk, libraries_in, prune
+from dynaflow.deploy.packing.runtime import Runtime
 from dynaflow.errors import PackageError
 from tests.support.command_line import Project, run_python
 from tests.support.wheels import make_wheel
@@ -638,7 +638,7 @@ def test_a_full_disk_leaves_the_old_zip_and_no_draft(tmp_path: Path) -> None:
     done = run_python(f"""
         import resource
         from pathlib import Path
-        from dynaflow.deploy._zip import put_in_place
+        from dynaflow.deploy.packing.archive import put_in_place
         from dynaflow.errors import PackageError
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:

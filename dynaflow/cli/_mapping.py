@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from dynaflow._aws import AwsClient, error_code
-from dynaflow.deploy._settings import LiveMapping
+from dynaflow.deploy.live import LiveMapping
 from dynaflow.errors import DynaflowError, EventError, SourceError
 
 __all__ = ["read_mapping"]

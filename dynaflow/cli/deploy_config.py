@@ -27,11 +27,11 @@ from dynaflow.cli._options import (
 from dynaflow.cli._output import print_json, print_table, prints_to_stderr, talk
 from dynaflow.cli._target import load_app
 from dynaflow.deploy import cdk, neutral, sam, terraform
-from dynaflow.deploy._settings import LiveMapping
 from dynaflow.deploy.choices import NEWEST, Choices
 from dynaflow.deploy.deployment import Deployment
 from dynaflow.deploy.drift import Difference, differences
 from dynaflow.deploy.from_app import deployment_of, pushdown_of
+from dynaflow.deploy.live import LiveMapping
 from dynaflow.errors import DynaflowError
 from dynaflow.pushdown import MOST_PATTERNS
 from dynaflow.routing import Router

@@ -14,8 +14,8 @@ from dynaflow.cli._exit import ExitCode, refuse
 from dynaflow.cli._options import AppDirectory, AsJson, EndpointUrl, Region, Target
 from dynaflow.cli._output import print_json, print_lines, prints_to_stderr, talk
 from dynaflow.cli._target import load_app
-from dynaflow.deploy._reading import Reading, make_client
-from dynaflow.deploy.doctor import Finding, Report, Severity, Wanted, examine, summary
+from dynaflow.deploy.doctor.examination import Finding, Report, Severity, Wanted, examine, summary
+from dynaflow.deploy.doctor.reading import Reading, make_client
 
 __all__ = ["doctor"]
 

@@ -13,7 +13,7 @@ import typer
 from dynaflow.cli._options import AppDirectory, AsJson, Target
 from dynaflow.cli._output import print_json, print_table, prints_to_stderr, talk
 from dynaflow.cli._target import load_app
-from dynaflow.deploy.package import (
+from dynaflow.deploy.packing.package import (
     MAX_UNZIPPED,
     MAX_ZIPPED,
     PYTHONS,

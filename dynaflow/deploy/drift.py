@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dynaflow.deploy._settings import LiveMapping
 from dynaflow.deploy.deployment import Deployment
+from dynaflow.deploy.live import LiveMapping
 from dynaflow.errors import DynaflowError
 from dynaflow.pushdown import VIEW_TYPE, Pushdown
 from dynaflow.pushdown.pattern import Pattern, parsed

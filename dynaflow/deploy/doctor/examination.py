@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dynaflow.app import App
-from dynaflow.deploy._app_facts import check_app, facts_of, tables_of
-from dynaflow.deploy._checks_mapping import CHECKS, Case
-from dynaflow.deploy._checks_stream import check_readers, check_stream, chosen
-from dynaflow.deploy._gathering import Gathering
-from dynaflow.deploy._reading import Reading, Unanswered
-from dynaflow.deploy._rules import Finding, Severity, found
-from dynaflow.deploy._settings import LiveMapping, Stream
-from dynaflow.deploy._targets import check_targets
+from dynaflow.deploy.doctor.app_facts import check_app, facts_of, tables_of
+from dynaflow.deploy.doctor.checks_mapping import CHECKS, Case
+from dynaflow.deploy.doctor.checks_stream import check_readers, check_stream, chosen
+from dynaflow.deploy.doctor.gathering import Gathering
+from dynaflow.deploy.doctor.reading import Reading, Unanswered
+from dynaflow.deploy.doctor.rules import Finding, Severity, found
+from dynaflow.deploy.doctor.targets import check_targets
+from dynaflow.deploy.live import LiveMapping, Stream
 from dynaflow.record import table_of
 
 __all__ = ["Checked", "Finding", "Report", "Severity", "Wanted", "examine", "summary"]

@@ -14,7 +14,7 @@ from dynaflow.errors import PackageError
 
 __all__ = ["OwnCode", "find_code", "handler_of", "root_of", "unmet_imports"]
 
-_DOOR = str(Path(__file__).parents[1] / "aws_lambda.py")  # the file that handlers are made in
+_DOOR = str(Path(__file__).parents[2] / "aws_lambda.py")  # the file that handlers are made in
 
 # Not worth a word, and what a reader should know of: tests, and what may be a secret.
 _CACHES = ("__pycache__", "*.pyc", "*.pyo", ".git", ".*_cache", ".DS_Store", "*~")

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
-from dynaflow.deploy._bytecode import compile_folder, find_compiler
-from dynaflow.deploy._code import OwnCode, find_code, handler_of, unmet_imports
-from dynaflow.deploy._libraries import find_installer, install, named_in
-from dynaflow.deploy._pruning import Library, leave_out_sdk, libraries_in, prune
-from dynaflow.deploy._runtime import ARCHITECTURES, PYTHONS, Runtime
-from dynaflow.deploy._zip import code_sha256, put_in_place, write_zip, zip_time
+from dynaflow.deploy.packing.archive import code_sha256, put_in_place, write_zip, zip_time
+from dynaflow.deploy.packing.bytecode import compile_folder, find_compiler
+from dynaflow.deploy.packing.code import OwnCode, find_code, handler_of, unmet_imports
+from dynaflow.deploy.packing.libraries import find_installer, install, named_in
+from dynaflow.deploy.packing.pruning import Library, leave_out_sdk, libraries_in, prune
+from dynaflow.deploy.packing.runtime import ARCHITECTURES, PYTHONS, Runtime
 from dynaflow.errors import PackageError
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from dynaflow._aws import error_code, is_aws
-from dynaflow.deploy._rules import Finding, found
+from dynaflow.deploy.doctor.rules import Finding, found
 from dynaflow.errors import ExtraMissing
 
 __all__ = ["ACTIONS", "Missing", "Reading", "Unanswered", "make_client"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dynaflow.deploy._app_facts import AppFacts
-from dynaflow.deploy._rules import Finding, found
-from dynaflow.deploy._settings import Function, LiveMapping, Stream
+from dynaflow.deploy.doctor.app_facts import AppFacts
+from dynaflow.deploy.doctor.rules import Finding, found
+from dynaflow.deploy.live import Function, LiveMapping, Stream
 
 __all__ = ["check_readers", "check_stream", "chosen"]
 

@@ -14,7 +14,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from zipfile import ZipFile
 
-from dynaflow.deploy._runtime import Runtime, interpreter_of, run
+from dynaflow.deploy.packing.runtime import Runtime, interpreter_of, run
 from dynaflow.errors import PackageError
 
 __all__ = ["Installer", "find_installer", "install", "named_in"]
@@ -208,7 +208,7 @@ def _wheel_of_this(folder: Path) -> Path:
     """
     this = _this()
     info = f"dynaflow-{this.version}.dist-info"
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     files = {
         f"dynaflow/{path.relative_to(package).as_posix()}": path.read_bytes()
         for path in sorted(package.rglob("*"))

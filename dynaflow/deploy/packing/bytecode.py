@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from dynaflow.deploy._runtime import interpreter_of, run
+from dynaflow.deploy.packing.runtime import interpreter_of, run
 from dynaflow.errors import PackageError
 
 __all__ = ["TASK_ROOT", "compile_folder", "find_compiler"]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from dynaflow.batch import margin_of
-from dynaflow.deploy._app_facts import AppFacts
-from dynaflow.deploy._rules import Finding, found
-from dynaflow.deploy._settings import Function, LiveMapping, Stream
+from dynaflow.deploy.doctor.app_facts import AppFacts
+from dynaflow.deploy.doctor.rules import Finding, found
+from dynaflow.deploy.live import Function, LiveMapping, Stream
 from dynaflow.pushdown import MOST_PATTERNS
 from dynaflow.pushdown.pattern import parsed
 from dynaflow.values import harmless

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dynaflow.app import App
-from dynaflow.deploy._rules import Finding, found
+from dynaflow.deploy.doctor.rules import Finding, found
 from dynaflow.errors import DynaflowError
 from dynaflow.idempotency import Idempotent
 from dynaflow.pushdown import Pushdown, Pushed

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dynaflow.app import App
-from dynaflow.deploy._rules import Finding, found
-from dynaflow.deploy._settings import Target
+from dynaflow.deploy.doctor.rules import Finding, found
+from dynaflow.deploy.live import Target
 from dynaflow.permissions import TableNeeds, table_arn
 from dynaflow.record import table_of
 

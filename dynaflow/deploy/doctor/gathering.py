@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from dynaflow.app import App
-from dynaflow.deploy._reading import Missing, Reading
-from dynaflow.deploy._rules import Finding, found
-from dynaflow.deploy._settings import Function, LiveMapping, Stream, Target
-from dynaflow.deploy._targets import targets_of
+from dynaflow.deploy.doctor.reading import Missing, Reading
+from dynaflow.deploy.doctor.rules import Finding, found
+from dynaflow.deploy.doctor.targets import targets_of
+from dynaflow.deploy.live import Function, LiveMapping, Stream, Target
 from dynaflow.record import table_of
 
 __all__ = ["Gathering"]

@@ -1,0 +1,1 @@
+"""What is wrong with an App, its stream, its mapping and its function."""

@@ -1,0 +1,1 @@
+"""The zip of a function: code, libraries for its processor, byte code made ahead."""
