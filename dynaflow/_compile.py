@@ -10,7 +10,6 @@ from dynaflow._binding import model_fields
 from dynaflow._conditions import Combined, Differs, Filter, Not, Operation, Shorthand
 from dynaflow._dependencies import AppValues
 from dynaflow._expiry import TTLDelete
-from dynaflow._paths import has_image
 from dynaflow._route import Route
 from dynaflow._signature import handler_name
 from dynaflow._table import CompileContext, CompiledRoute, RouteTable, ttl_delete
@@ -158,12 +157,7 @@ def _constant(condition: Filter | None, event: EventName) -> bool | None:
         parts = {_constant(part, event) for part in condition.parts}
         decides = condition.operator == "|"
         return decides if decides in parts else None if None in parts else not decides
-    if not isinstance(condition, (Operation, Differs)):
-        return None
-    there = [has_image(event, path.image) for path in condition.paths()]
-    if isinstance(condition, Operation):
-        return None if all(there) else condition.operator == "!="
-    return None if any(there) else False
+    return condition.without_image(event) if isinstance(condition, (Operation, Differs)) else None
 
 
 def edits(a: str, b: str) -> int:

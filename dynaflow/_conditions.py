@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
 
-from dynaflow._paths import MISSING, OPERATORS, Constant, PathRef
+from dynaflow._paths import MISSING, OPERATORS, Constant, PathRef, has_image
 from dynaflow.errors import MalformedValue, RegistrationError
-from dynaflow.record import Record
+from dynaflow.record import EventName, Record
 
 __all__ = [
     "Combined",
@@ -99,6 +99,12 @@ class Operation(Filter):
         except MalformedValue as error:
             raise self.path.located(error) from None
 
+    def without_image(self, event: EventName) -> bool | None:
+        """Return what it always is at an event that lacks an image; None if there are all."""
+        if all(has_image(event, path.image) for path in self.paths()):
+            return None
+        return self.operator == "!="
+
     def __repr__(self) -> str:
         if self.operator.isidentifier():
             return f"{self.path!r}.{self.operator}({', '.join(map(repr, self.operands))})"
@@ -114,6 +120,10 @@ class Differs(Filter):
 
     def __call__(self, record: Record) -> bool:
         return self.path.read(record, self) != self.other.read(record, self)
+
+    def without_image(self, event: EventName) -> bool | None:
+        """Return False at an event that has none of its images; else it depends: None."""
+        return None if any(has_image(event, path.image) for path in self.paths()) else False
 
     def __repr__(self) -> str:
         return f"changed({self.path!r})"

@@ -80,9 +80,12 @@ class _Compiler:
             if (condition.operator == "&") is wanted:
                 return self.all(condition.parts, wanted)
             return merged([a for part in condition.parts for a in self.when(part, wanted)])
-        if isinstance(condition, Operation):
-            return self._operation(condition, wanted)
-        if isinstance(condition, Differs):
+        if isinstance(condition, (Operation, Differs)):
+            always = condition.without_image(self._event)
+            if always is not None:
+                return self._constant(always is wanted)
+            if isinstance(condition, Operation):
+                return self._operation(condition, wanted)
             return self._differs(condition, wanted)
         if isinstance(condition, TTLDelete):
             return self._ttl(condition, wanted)
@@ -144,10 +147,7 @@ class _Compiler:
         )
 
     def _operation(self, node: Operation, wanted: bool) -> Alternatives:
-        paths = (node.path, *(part for part in node.operands if isinstance(part, PathRef)))
-        if not all(has_image(self._event, path.image) for path in paths):
-            return self._constant((node.operator == "!=") is wanted)
-        if len(paths) > 1:
+        if any(isinstance(part, PathRef) for part in node.operands):
             return self._unknown(f"{node!r} compares two values of a record, and patterns do not")
         reason = unreachable(node.path)
         if reason is not None:
@@ -167,7 +167,10 @@ class _Compiler:
         if node.operator in ("startswith", "endswith"):
             return self._affix(node.path, node.operator, values[0])
         if node.operator == "contains":
-            return self._contains(node, values[0])
+            return self._unknown(
+                f"{node!r} may be about a part of a text or an element of a list, which patterns "
+                "do not find"
+            )
         return self._ordered(node, values[0])
 
     def _equal(self, path: PathRef, value: Canonical) -> Alternatives:
@@ -248,12 +251,6 @@ class _Compiler:
         start = Rule("prefix", b64encode(affix[:whole]).decode("ascii"))
         return self._typed(path, "B", start, left_out=untold)
 
-    def _contains(self, node: Operation, member: Canonical) -> Alternatives:
-        return self._unknown(
-            f"{node!r} may be about a part of a text or an element of a list, which patterns do "
-            "not find"
-        )
-
     def _ordered(self, node: Operation, value: Canonical) -> Alternatives:
         kind = value[0]
         reason = (
@@ -264,9 +261,7 @@ class _Compiler:
         return self._typed(node.path, kind, PRESENT, left_out=reason)
 
     def _differs(self, node: Differs, wanted: bool) -> Alternatives:
-        there = [p for p in (node.path, node.other) if has_image(self._event, p.image)]
-        if not there:
-            return self._constant(not wanted)
+        there = [path for path in node.paths() if has_image(self._event, path.image)]
         if len(there) == 1:
             (path,) = there
             reason = unreachable(path)
