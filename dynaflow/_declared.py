@@ -85,7 +85,7 @@ class Declared:
     @property
     def fails_unmatched(self) -> bool:
         """True if records that no route takes fail."""
-        return bool(self._unmatched == "fail")
+        return self._unmatched == "fail"
 
     def accepts(self, event: Any) -> bool:
         """Return True if an event holds records of a table that one of the routes takes.

@@ -50,13 +50,14 @@ def merged(found: Alternatives) -> Alternatives:
     """Join alternatives where that changes nothing."""
     kept: Alternatives = []
     for alternative in found:
-        current = alternative
-        while True:
-            other = next((a for a in kept if _join(a, current) is not None), None)
-            if other is None:
-                break
-            kept.remove(other)
-            current = _join(other, current) or current
+        current, at = alternative, 0
+        while at < len(kept):
+            joined = _join(kept[at], current)
+            if joined is None:
+                at += 1
+            else:
+                del kept[at]
+                current, at = joined, 0
         kept.append(current)
     return kept
 

@@ -20,13 +20,12 @@ from dynaflow._table import ttl_delete
 from dynaflow.errors import DynaflowError
 from dynaflow.pushdown.alternative import Alternative, merged
 from dynaflow.pushdown.compiler import alternatives
-from dynaflow.pushdown.fitting import MOST_LETTERS, Given, fitted
+from dynaflow.pushdown.fitting import Given, fitted
 from dynaflow.pushdown.pattern import Pattern, parsed
 from dynaflow.pushdown.rules import Rule
 from dynaflow.record import EventName
 
 __all__ = [
-    "MOST_LETTERS",
     "MOST_PATTERNS",
     "VIEW_TYPE",
     "Pushdown",

@@ -161,9 +161,8 @@ def _meet(one: Rule, other: Rule, many: bool) -> tuple[Rule | None, bool]:
         return other, True
     if many:
         return one, False  # one member is what the first wants, another what the second does
-    for rule, value in ((other, one), (one, other)):
-        if value.kind == "is":
-            return (value if rule.accepts(value.value) else None), True
+    if "is" in (one.kind, other.kind):
+        return None, True  # a value that the other does not accept
     if one.kind == other.kind == "but":
         return Rule("but", one.value | other.value), True
     if one.kind == other.kind:
