@@ -41,12 +41,28 @@ if TYPE_CHECKING:
     from dynaflow._host import Host
     from dynaflow.engine.run import Runner
 
-__all__ = ["REPORT_VARIABLE", "App", "FailurePolicy", "Lifespan", "OnUnmatched", "as_app"]
+__all__ = [
+    "REPORT_VARIABLE",
+    "App",
+    "FailurePolicy",
+    "Lifespan",
+    "OnUnmatched",
+    "as_app",
+    "is_told_to_report",
+]
 
 Lifespan: TypeAlias = Callable[["App"], AbstractAsyncContextManager[None]]
 
 REPORT_VARIABLE = "DYNAFLOW_REPORT_BATCH_ITEM_FAILURES"
 """The environment variable that says whether the event source mapping takes partial failures."""
+
+
+def is_told_to_report(text: str) -> bool | None:
+    """Return what a text of that variable says; None for what is neither true nor false."""
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    return False if word in ("", "0", "false", "no", "off") else None
 
 
 class App(Declared):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from dynaflow._host import Host
-from dynaflow.app import REPORT_VARIABLE, App
+from dynaflow.app import REPORT_VARIABLE, App, is_told_to_report
 from dynaflow.batch import Batch, BatchResult, Deadline
 from dynaflow.codec import decode_event
 from dynaflow.errors import (
@@ -112,12 +112,12 @@ def _leave(error: ThreadsExhausted) -> NoReturn:
 def _reports(setting: bool | None) -> bool:
     if setting is not None:
         return setting
-    text = os.environ.get(REPORT_VARIABLE, "").strip().lower()
-    if text in ("1", "true", "yes", "on"):
-        return True
-    if text in ("", "0", "false", "no", "off"):
-        return False
-    raise RegistrationError(f"the environment variable {REPORT_VARIABLE} is neither true nor false")
+    told = is_told_to_report(os.environ.get(REPORT_VARIABLE, ""))
+    if told is None:
+        raise RegistrationError(
+            f"the environment variable {REPORT_VARIABLE} is neither true nor false"
+        )
+    return told
 
 
 def _open_early(host: Host) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from dynaflow.app import REPORT_VARIABLE, is_told_to_report
 from dynaflow.batch import margin_of
 from dynaflow.deploy.doctor.app_facts import AppFacts
 from dynaflow.deploy.doctor.rules import Finding, found
@@ -25,8 +26,7 @@ _FEW = 10  # retries; about eight fit into a minute
 _DEFAULT_TIMEOUT = 3  # seconds
 _EACH = 0.05  # seconds: a record takes about one call over a network
 _OLDEST = (3, 11)
-_VARIABLE = "the variable DYNAFLOW_REPORT_BATCH_ITEM_FAILURES"
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+_VARIABLE = f"the variable {REPORT_VARIABLE}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ def _teller(case: Case) -> tuple[bool | None, str]:
         return None, "the function's configuration is not known"
     if function.hidden is not None:
         return None, f"the function's variables cannot be read ({function.hidden})"
-    if (function.variable or "").strip().lower() in _TRUE:
+    if is_told_to_report(function.variable or ""):
         return True, _VARIABLE
     if not told:
         return None, f"no lambda_handler() is made when module {case.app.module} is imported"
@@ -213,7 +213,7 @@ def check_function(case: Case) -> Iterator[Finding]:
         yield found("function-broken", subject, state=function.state, reason=reason)
     if not _runs_dynaflow(function.runtime):
         yield found("runtime", subject, runtime=function.runtime)
-    if (function.variable or "").strip().lower() not in (*_TRUE, *_FALSE) and (
+    if is_told_to_report(function.variable or "") is None and (
         not case.app.told or None in case.app.told
     ):
         yield found("variable-unreadable", subject)
