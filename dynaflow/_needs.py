@@ -91,7 +91,7 @@ def image_needs(routes: RouteTable, table: str | None = None) -> tuple[ImageNeed
     return tuple(
         need
         for compiled in routes.routes
-        if table is None or compiled.route.table in (None, table)
+        if compiled.route.is_for(table)
         for need in _needs_of(compiled, routes.middleware)
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, TypedDict
 
@@ -28,6 +28,7 @@ __all__ = [
     "checked_batching",
     "checked_defaults",
     "refuse_unknown_options",
+    "tables_of",
 ]
 
 OnInvalid: TypeAlias = Literal["fail", "skip", "dead_letter"]
@@ -152,6 +153,15 @@ class Route:
     on_error: tuple[ErrorMap, ...] = ()
     group: int | None = None
     batching: Batching | None = None
+
+    def is_for(self, table: str | None) -> bool:
+        """Return True if it takes records of a table, or if no table is asked for."""
+        return table is None or self.table in (None, table)
+
+
+def tables_of(routes: Iterable[Route]) -> tuple[str, ...]:
+    """Return the tables that routes name, in order of registration."""
+    return tuple(dict.fromkeys(route.table for route in routes if route.table is not None))
 
 
 def checked_batching(max_items: int, max_bytes: int | None, latest_only: bool) -> Batching:

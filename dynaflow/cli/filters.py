@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from dynaflow._route import tables_of
 from dynaflow.app import App
 from dynaflow.cli._exit import ExitCode, refuse
 from dynaflow.cli._options import AppDirectory, AsJson, MaxPatterns, Target, ViewType
@@ -54,7 +55,7 @@ def filters(
 
 
 def _only_table(app: App) -> str | None:
-    tables = sorted({route.table for route in app.routes if route.table is not None})
+    tables = sorted(tables_of(app.routes))
     if len(tables) > 1:
         refuse(
             f"the routes are for the tables {', '.join(tables)}, and a mapping reads the stream of "

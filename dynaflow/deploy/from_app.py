@@ -13,7 +13,7 @@ from typing import Final
 
 from dynaflow._compile import edits
 from dynaflow._patience import SKEW
-from dynaflow._route import Route
+from dynaflow._route import Route, tables_of
 from dynaflow.app import REPORT_VARIABLE, App
 from dynaflow.batch import margin_of
 from dynaflow.deploy.alarms import alarms_of
@@ -97,8 +97,8 @@ def _check_table(app: App, table: str) -> None:
         raise DynaflowError(
             f"--table {table}: write the table's name here, and the stream's ARN with --stream-arn"
         )
-    known = sorted({route.table for route in app.routes if route.table is not None})
-    if any(route.table in (None, table) for route in app.routes):
+    known = sorted(tables_of(app.routes))
+    if any(route.is_for(table) for route in app.routes):
         if _TABLE.fullmatch(table) is None:
             raise DynaflowError(
                 f"--table {table!r}: a table's name has 3 to 255 letters, digits, '.', '-' and '_'"

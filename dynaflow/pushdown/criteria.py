@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from dynaflow._conditions import Filter, Not
 from dynaflow._paths import VIEW_TYPES, ImageName, has_image, view_types_without
-from dynaflow._route import Route
+from dynaflow._route import Route, tables_of
 from dynaflow._table import ttl_delete
 from dynaflow.errors import DynaflowError
 from dynaflow.pushdown.alternative import Alternative, merged
@@ -188,9 +188,9 @@ class _Want:
 
 
 def _of_table(routes: Sequence[Route], table: str | None) -> list[Route]:
-    chosen = [route for route in routes if table is None or route.table in (None, table)]
+    chosen = [route for route in routes if route.is_for(table)]
     if not chosen:
-        known = sorted({route.table for route in routes if route.table is not None})
+        known = sorted(tables_of(routes))
         raise DynaflowError(
             f"no route takes records of table {table!r}: those of the App take {', '.join(known)}"
             if known

@@ -15,6 +15,7 @@ from anyio.lowlevel import current_token
 
 from dynaflow._host import Host
 from dynaflow._needs import CheckedViews
+from dynaflow._route import tables_of
 from dynaflow.app import App, as_app
 from dynaflow.batch import Batch, BatchResult, Deadline
 from dynaflow.codec import decode_event
@@ -272,8 +273,8 @@ def _received(event: Event) -> Any:
 
 
 def _only_table(app: App) -> str:
-    tables = {route.table for route in app.routes if route.table is not None}
-    return tables.pop() if len(tables) == 1 else "table"
+    tables = tables_of(app.routes)
+    return tables[0] if len(tables) == 1 else "table"
 
 
 def _refuse_in_event_loop() -> None:

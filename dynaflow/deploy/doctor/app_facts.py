@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dynaflow._route import tables_of
 from dynaflow.app import App
 from dynaflow.deploy.doctor.rules import Finding, found
 from dynaflow.errors import DynaflowError
 from dynaflow.idempotency import Idempotent
 from dynaflow.pushdown import Pushdown, Pushed
 
-__all__ = ["AppFacts", "check_app", "facts_of", "tables_of"]
+__all__ = ["AppFacts", "check_app", "facts_of"]
 
 _SUBJECT = "app"
 _PUSHED = {
@@ -65,7 +66,7 @@ def facts_of(app: App, module: str, table: str | None, view_type: str | None) ->
         pushdown = app.pushdown(table, view_type=view_type)
     except DynaflowError:
         pushdown = None
-    routes = [route for route in app.routes if table is None or route.table in (None, table)]
+    routes = [route for route in app.routes if route.is_for(table)]
     orders_shard = app.order_by == "shard"
     workers = min(app.concurrency, app.threads) if app.opens_without_loop else app.concurrency
     timeouts = [(route.timeout, route.name) for route in routes if route.timeout is not None]
@@ -85,18 +86,13 @@ def facts_of(app: App, module: str, table: str | None, view_type: str | None) ->
     )
 
 
-def tables_of(app: App) -> list[str]:
-    """Return the tables that routes name, in order of registration."""
-    return list(dict.fromkeys(route.table for route in app.routes if route.table is not None))
-
-
 def check_app(app: App, table: str | None) -> Iterator[Finding]:
     """Check what needs no AWS; of routes for other tables only that there are some."""
     if not app.routes:
         yield found("no-routes", _SUBJECT)
         return
-    tables = tables_of(app)
-    if table is not None and not any(route.table in (None, table) for route in app.routes):
+    tables = tables_of(app.routes)
+    if not any(route.is_for(table) for route in app.routes):
         yield found("table-not-routed", _SUBJECT, table=table, tables=", ".join(tables))
         return
     if len(tables) > 1:

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from dynaflow._route import tables_of
 from dynaflow.app import App
-from dynaflow.deploy.doctor.app_facts import check_app, facts_of, tables_of
+from dynaflow.deploy.doctor.app_facts import check_app, facts_of
 from dynaflow.deploy.doctor.checks_mapping import CHECKS, Case
 from dynaflow.deploy.doctor.checks_stream import check_readers, check_stream, chosen
 from dynaflow.deploy.doctor.gathering import Gathering
@@ -119,7 +120,9 @@ class _Doctor:
         gathering = Gathering(reading)
         self._look_at_place(reading)
         if self._wanted.mapping is None:
-            for table in [self._wanted.table] if self._wanted.table else tables_of(self._app):
+            for table in (
+                [self._wanted.table] if self._wanted.table else tables_of(self._app.routes)
+            ):
                 gathering.stream(table)  # DynamoDB first: a stand-in need not know Lambda
         mappings = self._mappings(gathering)
         tables = self._tables(mappings)
@@ -168,11 +171,11 @@ class _Doctor:
         if self._wanted.table is not None:
             return [self._wanted.table]
         if self._wanted.mapping is not None or (
-            self._wanted.function is not None and not tables_of(self._app)
+            self._wanted.function is not None and not tables_of(self._app.routes)
         ):
             sources = (table_of(mapping.source) for mapping in self._of_function(mappings))
             return list(dict.fromkeys(name for name in sources if name))
-        return tables_of(self._app)
+        return list(tables_of(self._app.routes))
 
     def _of_function(self, mappings: Iterable[LiveMapping]) -> list[LiveMapping]:
         """Leave out what another function has than the one that is wanted."""
