@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from dynaflow._needs import ImageNeed, image_needs, least_view_type, refuse_unmet
+from dynaflow._needs import ImageNeed, image_needs, least_view_type, leaves_out, refuse_unmet
 from dynaflow._overriding import Overridable
 from dynaflow._route import Route
 from dynaflow._table import RouteTable
@@ -132,7 +132,8 @@ class Declared:
         Raises:
             ViewTypeMismatch: names everything that asks for such an image, and what to do.
         """
-        refuse_unmet(self.image_needs(table), view_type, table)
+        if leaves_out(view_type):  # else it takes time in the first invocation for nothing
+            refuse_unmet(self.image_needs(table), view_type, table)
 
     def explain(self, record: Record | Undecodable, *, show_data: bool = False) -> Explanation:
         """Return for each route whether it would run for a record, and why; nothing is run.

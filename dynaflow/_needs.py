@@ -18,7 +18,14 @@ from dynaflow._table import CompiledRoute, RouteTable
 from dynaflow.errors import ViewTypeMismatch
 from dynaflow.record import EventName, Record, Undecodable, table_of
 
-__all__ = ["CheckedViews", "ImageNeed", "image_needs", "least_view_type", "refuse_unmet"]
+__all__ = [
+    "CheckedViews",
+    "ImageNeed",
+    "image_needs",
+    "least_view_type",
+    "leaves_out",
+    "refuse_unmet",
+]
 
 _LEAST: Final = {
     frozenset[str](): "KEYS_ONLY",
@@ -94,6 +101,11 @@ def image_needs(routes: RouteTable, table: str | None = None) -> tuple[ImageNeed
         if compiled.route.is_for(table)
         for need in _needs_of(compiled, routes.middleware)
     )
+
+
+def leaves_out(view_type: str | None) -> bool:
+    """Return True if streams of this view type lack an image; of None nothing is known."""
+    return any(view_type in view_types_without(image) for image in ("new", "old"))
 
 
 def least_view_type(needs: Iterable[ImageNeed]) -> str:
