@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from dynaflow._compile import edits
-from dynaflow.app import App
 from dynaflow.cli._exit import ExitCode, refuse
 from dynaflow.cli._mapping import read_mapping
 from dynaflow.cli._options import (
@@ -33,7 +32,7 @@ from dynaflow.deploy.drift import Difference, differences
 from dynaflow.deploy.from_app import deployment_of, pushdown_of
 from dynaflow.deploy.live import LiveMapping
 from dynaflow.errors import DynaflowError
-from dynaflow.pushdown import MOST_PATTERNS
+from dynaflow.pushdown import MOST_PATTERNS, Pushdown
 from dynaflow.routing import Router
 
 __all__ = ["deploy_config"]
@@ -156,12 +155,13 @@ def deploy_config(
     )
     try:
         with prints_to_stderr():
-            deployment = deployment_of(app, choices)
+            pushdown = pushdown_of(app, choices)
+            deployment = deployment_of(app, choices, pushdown)
     except DynaflowError as error:
         refuse(str(error), ExitCode.USAGE)
     if check is not None:
         live = read_mapping(check, region=region, endpoint_url=endpoint_url)
-        _compare(app, choices, deployment, live, as_json=as_json)
+        _compare(choices, deployment, pushdown, live, as_json=as_json)
     elif render is not None:
         _write(render(deployment), output)
         for note in deployment.notes:
@@ -230,9 +230,9 @@ def _write(text: str, output: Path | None) -> None:
 
 
 def _compare(
-    app: App,
     choices: Choices,
     deployment: Deployment,
+    pushdown: Pushdown,
     live: LiveMapping,
     *,
     as_json: bool,
@@ -240,7 +240,7 @@ def _compare(
     try:
         found = differences(
             deployment,
-            pushdown_of(app, choices),
+            pushdown,
             live,
             view_type=choices.view_type,
             is_named=choices.name is not None,

@@ -46,13 +46,19 @@ def pushdown_of(app: App, choices: Choices) -> Pushdown:
     return pushdown
 
 
-def deployment_of(app: App, choices: Choices) -> Deployment:
+def deployment_of(app: App, choices: Choices, pushdown: Pushdown | None = None) -> Deployment:
     """Return what an App needs in Lambda on the stream of one table.
+
+    Args:
+        app: the App.
+        choices: what was chosen.
+        pushdown: as ``pushdown_of`` returns it for these, where somebody has it; it takes its time.
 
     Raises:
         DynaflowError: a choice cannot be, or some cannot be together; with the remedy.
     """
-    pushdown = pushdown_of(app, choices)
+    if pushdown is None:
+        pushdown = pushdown_of(app, choices)
     name = choices.name
     if name is None:  # a table's name may have dots, and be longer than a function's
         name = f"{re.sub(r'[^A-Za-z0-9_-]', '-', choices.table)[:57]}-stream"
