@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import FunctionType
 from typing import Annotated, Any, Final, Literal
 
 import typer
@@ -31,6 +30,7 @@ from dynaflow.deploy.deployment import Deployment
 from dynaflow.deploy.drift import Difference, differences
 from dynaflow.deploy.from_app import deployment_of, pushdown_of
 from dynaflow.deploy.live import LiveMapping
+from dynaflow.deploy.packing.code import handlers_in
 from dynaflow.errors import DynaflowError
 from dynaflow.pushdown import MOST_PATTERNS, Pushdown
 from dynaflow.routing import Router
@@ -192,12 +192,7 @@ def _handler(target: str, found: Mapping[str, Any]) -> str:
     module, _, attribute = target.partition(":")
     if callable(found.get("lambda_handler")):
         return f"{module}.lambda_handler"
-    others = [
-        name
-        for name, value in found.items()
-        if isinstance(value, FunctionType)
-        and value.__qualname__ == "make_handler.<locals>.lambda_handler"
-    ]
+    others = handlers_in(found)
     app = f"App({attribute})" if isinstance(found.get(attribute), Router) else attribute
     remedy = (
         f"Write --handler {module}.{others[0]}"

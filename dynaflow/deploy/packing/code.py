@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import FunctionType, ModuleType
+from typing import Any
 
 from dynaflow.errors import PackageError
 
-__all__ = ["OwnCode", "find_code", "handler_of", "root_of", "unmet_imports"]
+__all__ = ["OwnCode", "find_code", "handler_of", "handlers_in", "root_of", "unmet_imports"]
 
 _DOOR = str(Path(__file__).parents[2] / "aws_lambda.py")  # the file that handlers are made in
 
@@ -102,7 +103,7 @@ def handler_of(module: ModuleType) -> str:
     Raises:
         PackageError: the module has none.
     """
-    made = [name for name, value in vars(module).items() if _is_made(value)]
+    made = handlers_in(vars(module))
     if callable(vars(module).get("lambda_handler")):  # whatever is around it
         made.insert(0, "lambda_handler")
     if made:
@@ -111,6 +112,11 @@ def handler_of(module: ModuleType) -> str:
         f"module {module.__name__!r} has no function that Lambda could call. Write at its end: "
         "lambda_handler = app.lambda_handler()"
     )
+
+
+def handlers_in(names: Mapping[str, Any]) -> list[str]:
+    """Return those of a module's names that stand for what ``App.lambda_handler()`` returned."""
+    return [name for name, value in names.items() if _is_made(value)]
 
 
 def unmet_imports(sources: Mapping[str, Path], present: Collection[str]) -> list[tuple[str, str]]:
