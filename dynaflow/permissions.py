@@ -25,10 +25,14 @@ __all__ = [
     "merged",
     "permissions_of",
     "queue_arn",
+    "region_of_queue",
     "table_arn",
 ]
 
-_QUEUE_HOST = re.compile(r"(?:.*\.)?sqs(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+_QUEUE_REGION = re.compile(
+    r"https?://(?:[^/]*\.)?(?:sqs(?:-fips)?\.([a-z]+(?:-[a-z]+)+-\d+)\.|"
+    r"([a-z]+(?:-[a-z]+)+-\d+)\.queue\.)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +131,16 @@ def queue_arn(queue_url: str) -> str:
     parts = urlsplit(queue_url)
     account, _, name = parts.path.strip("/").rpartition("/")
     account = account.rpartition("/")[2]
-    host = _QUEUE_HOST.fullmatch(parts.hostname or "")
-    region = host[1] if host else "${Region}"
-    is_account = host is not None and re.fullmatch(r"\d{12}", account) is not None
-    return f"arn:${{Partition}}:sqs:{region}:{account if is_account else '${Account}'}:{name}"
+    region = region_of_queue(queue_url)
+    is_account = region is not None and re.fullmatch(r"\d{12}", account) is not None
+    place = f"{region or '${Region}'}:{account if is_account else '${Account}'}"
+    return f"arn:${{Partition}}:sqs:{place}:{name}"
+
+
+def region_of_queue(queue_url: str) -> str | None:
+    """Return the region that a queue's URL names; None if it names none."""
+    match = _QUEUE_REGION.match(queue_url)
+    return None if match is None else match[1] or match[2]
 
 
 def bucket_arn(bucket: str, keys: str) -> str:

@@ -204,6 +204,12 @@ def test_what_says_something_else_than_permissions_is_named() -> None:
             "https://sqs-fips.us-gov-west-1.amazonaws.com/123456789012/a.fifo",
             "us-gov-west-1:123456789012:a.fifo",
         ),
+        ("https://eu-west-1.queue.amazonaws.com/123456789012/old", "eu-west-1:123456789012:old"),
+        (
+            "https://vpce-1a.sqs.us-east-1.vpce.amazonaws.com/123456789012/own",
+            "us-east-1:123456789012:own",
+        ),
+        ("https://sqs.us-east-1.api.aws/123456789012/new", "us-east-1:123456789012:new"),
         ("http://127.0.0.1:5000/123456789012/letters", "${Region}:${Account}:letters"),
         ("http://localhost:4566/000000000000/letters", "${Region}:${Account}:letters"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,17 +17,10 @@ from dynaflow.dead_letters._kept import (
     put,
     read,
 )
-from dynaflow.permissions import Permission, queue_arn
+from dynaflow.permissions import Permission, queue_arn, region_of_queue
 from dynaflow.retry import waits
 
 __all__ = ["SQS"]
-
-# botocore takes no more than the name and the account from a queue's URL, and would go to the queue
-# of that name in the environment's region.
-_REGION = re.compile(
-    r"https?://(?:[^/]*\.)?(?:sqs(?:-fips)?\.([a-z]+(?:-[a-z]+)+-\d+)\.|"
-    r"([a-z]+(?:-[a-z]+)+-\d+)\.queue\.)"
-)
 
 _SMALLEST, _LARGEST = 8192, 2**20  # bytes; SQS takes 1 MiB since 2025, 256 KiB before
 _MAX_INVISIBLE = 43_200  # 12 hours, as the service has it
@@ -74,7 +66,9 @@ class SQS:
         if not 1 <= visibility_timeout <= _MAX_INVISIBLE:
             raise ValueError(f"SQS(visibility_timeout=...) is from 1 to {_MAX_INVISIBLE} seconds")
         self._queue_url = queue_url
-        self._client = AwsClient("sqs", client, region=_region_of(queue_url))
+        # botocore takes no more than the name and the account from a queue's URL, and would go to
+        # the queue of that name in the environment's region.
+        self._client = AwsClient("sqs", client, region=region_of_queue(queue_url))
         self._max_bytes = max_bytes
         self._visibility_timeout = visibility_timeout
         self._is_holding = False
@@ -189,9 +183,3 @@ class SQS:
                     )
                 except Exception:  # no permission, or no connection: the timeout does the same
                     return
-
-
-def _region_of(queue_url: str) -> str | None:
-    """Return the region that a queue's URL names; None if it names none."""
-    match = _REGION.match(queue_url)
-    return None if match is None else match[1] or match[2]
