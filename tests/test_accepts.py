@@ -13,20 +13,13 @@ from aws_lambda_powertools.utilities.data_classes import DynamoDBStreamEvent, SQ
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynaflow import App, F, Router
+from dynaflow import App, F
 from dynaflow.errors import EventError
 from dynaflow.testing import RecordBuilder
-from tests.support.routers import nothing, router_named
+from tests.support.routers import app_for, router_named
 
 BUILD = RecordBuilder(table="orders")
 EVENT = BUILD.event(BUILD.insert({"id": "1"}), BUILD.remove({"id": "2"}))
-
-
-def app_for(*tables: str | None) -> App:
-    router = Router()
-    for number, table in enumerate(tables):
-        router.on_any(table=table, name=f"route-{number}")(nothing)
-    return App(router)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from dynaflow.record import Undecodable
 from dynaflow.stores import MemoryMarks
 from dynaflow.testing import RecordBuilder, TestClient, kinesis_event
 from tests.support.command_line import Project
-from tests.support.routers import nothing
+from tests.support.routers import app_for
 
 ARN = "arn:aws:kinesis:us-east-1:123456789012:stream/changes"
 MARKER = "pa55w0rd"  # stands for item data, which no error may show
@@ -374,13 +374,6 @@ def test_no_data_whatsoever_fails_more_than_what_comes_from_it_on(data: list[byt
 
 
 # --- accepts --------------------------------------------------------------------------------------
-
-
-def app_for(*tables: str | None) -> App:
-    router = Router()
-    for number, table in enumerate(tables):
-        router.on_any(table=table, name=f"route-{number}")(nothing)
-    return App(router)
 
 
 @pytest.mark.parametrize(

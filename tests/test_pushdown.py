@@ -55,8 +55,8 @@ TOLD: list[tuple[Any, str, Pushed]] = [
     (F.new.a == "10.0.0.1", 'MODIFY, F.new.a is "10.0.0.1"', Pushed.EXACTLY),
     (F.new.a == "a:b", 'MODIFY, F.new.a is "a:b"', Pushed.WIDENED),
     (F.new.a != "x", 'MODIFY, F.new.a is not "x"', Pushed.EXACTLY),
-    (F.new.a != True, "MODIFY, F.new.a is false or is not of type BOOL", Pushed.EXACTLY),  # noqa: E712
-    (F.new.a != None, "MODIFY, F.new.a is not of type NULL", Pushed.EXACTLY),  # noqa: E711
+    (F.new.a != True, "MODIFY, F.new.a is false or is not of type BOOL", Pushed.EXACTLY),  # noqa: E712  # makes a filter
+    (F.new.a != None, "MODIFY, F.new.a is not of type NULL", Pushed.EXACTLY),  # noqa: E711  # makes a filter
     (F.new.a.is_in(["x", "y"]), 'MODIFY, F.new.a is "x" or "y"', Pushed.EXACTLY),
     (F.new.a.is_in(["x", 1]), 'MODIFY, F.new.a is 1 | MODIFY, F.new.a is "x"', Pushed.EXACTLY),
     (~F.new.a.is_in(["x", "y"]), 'MODIFY, F.new.a is not "x" or "y"', Pushed.EXACTLY),
@@ -137,7 +137,7 @@ def variants() -> Iterator[Any]:
     for condition in conditions:
         yield condition
         yield ~condition
-    old = [F.old.a == "x", F.old.a != 1, F.old.a != True, ~F.old.a.exists(), F.old.a.is_in([1, 2])]  # noqa: E712
+    old = [F.old.a == "x", F.old.a != 1, F.old.a != True, ~F.old.a.exists(), F.old.a.is_in([1, 2])]  # noqa: E712  # makes a filter
     for one, other in product(old, [*conditions[:3], *conditions[11:17], is_true]):
         yield one & other
         yield ~one | other

@@ -11,7 +11,7 @@ from dynaflow import App, Router
 from dynaflow.errors import RegistrationError
 from dynaflow.testing import TestClient
 
-__all__ = ["ITEM", "handled", "nothing", "nothing_async", "refusal", "router_named"]
+__all__ = ["ITEM", "app_for", "handled", "nothing", "nothing_async", "refusal", "router_named"]
 
 ITEM = {"id": "1", "n": 1}
 
@@ -29,6 +29,14 @@ def router_named(name: str, **options: Any) -> Router:
     router = Router(**options)
     router.on_any(name=name)(nothing)
     return router
+
+
+def app_for(*tables: str | None) -> App:
+    """Return an App with a route for any record of each table, None being any of them."""
+    router = Router()
+    for number, table in enumerate(tables):
+        router.on_any(table=table, name=f"route-{number}")(nothing)
+    return App(router)
 
 
 def handled(*routers: Router, table: str | None = None) -> list[str]:
