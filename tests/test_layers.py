@@ -41,7 +41,7 @@ stores/idempotency_memory stores/idempotency_sqlite stores/idempotency_dynamodb 
 dead_letters/_kept dead_letters/jsonl dead_letters/sqs dead_letters/sns dead_letters/s3
 dead_letters/__init__
 observers/emf observers/otel observers/__init__
-deploy/deployment deploy/live deploy/iam deploy/alarms deploy/choices deploy/from_app
+deploy/_draft deploy/deployment deploy/live deploy/iam deploy/alarms deploy/choices deploy/from_app
 deploy/drift deploy/neutral deploy/_yaml deploy/sam deploy/_cdk_stack deploy/cdk deploy/terraform
 deploy/doctor/rules deploy/doctor/app_facts deploy/doctor/checks_stream
 deploy/doctor/checks_mapping deploy/doctor/targets deploy/doctor/reading deploy/doctor/gathering

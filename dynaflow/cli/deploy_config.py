@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -25,6 +23,7 @@ from dynaflow.cli._options import (
 from dynaflow.cli._output import print_json, print_table, prints_to_stderr, talk
 from dynaflow.cli._target import load_app
 from dynaflow.deploy import cdk, neutral, sam, terraform
+from dynaflow.deploy._draft import draft_of
 from dynaflow.deploy.choices import NEWEST, Choices
 from dynaflow.deploy.deployment import Deployment
 from dynaflow.deploy.drift import Difference, differences
@@ -212,15 +211,13 @@ def _write(text: str, output: Path | None) -> None:
         sys.stdout.write(text)
         return
     whole = output.resolve()
-    draft = whole.with_name(f".{whole.name}.{os.getpid()}")
     try:
         if whole.exists() and not whole.is_file():
             refuse(f"--output {output}: it is no file", ExitCode.USAGE)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(whole)
+        with draft_of(whole) as draft:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(whole)
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
         refuse(f"--output {output}: {error.strerror or error}", ExitCode.USAGE)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from dynaflow.deploy._draft import draft_of
 from dynaflow.errors import PackageError
 
 __all__ = ["code_sha256", "put_in_place", "write_zip", "zip_time"]
@@ -73,7 +72,7 @@ def put_in_place(made: Path, target: Path) -> None:
         PackageError: it cannot be written there; a file that was there is as before.
     """
     try:
-        with _beside(target) as draft:
+        with draft_of(target) as draft:
             with made.open("rb") as source, draft.open("xb") as copy:
                 shutil.copyfileobj(source, copy)
             draft.replace(target)
@@ -88,14 +87,3 @@ def code_sha256(path: Path) -> str:
     """Return a file's SHA-256 as Lambda shows it (``CodeSha256``): in base64."""
     with path.open("rb") as file:
         return base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """Give a name for a draft in the target's folder, and leave no draft behind."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        yield draft
-    finally:
-        with suppress(OSError):
-            draft.unlink()

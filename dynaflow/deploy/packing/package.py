@@ -144,7 +144,8 @@ def make_package(
                 compile_folder(folder, python, code.files)
             sizes = write_zip(_files_in(folder), work / "function.zip", when)
             parts = tuple(_parts(sizes, code, libraries))
-            notes += _remarks(folder, code, (work / "function.zip").stat().st_size)
+            zipped = (work / "function.zip").stat().st_size
+            notes += _remarks(folder, code, zipped)
             _refuse_too_large(parts)
             put_in_place(work / "function.zip", output)
             return Package(
@@ -155,7 +156,7 @@ def make_package(
                 files=tuple(code.files),
                 left_out=code.left_out,
                 notes=tuple(notes),
-                zipped=(work / "function.zip").stat().st_size,
+                zipped=zipped,
                 unzipped=sum(part.unzipped for part in parts),
                 sha256=code_sha256(work / "function.zip"),
                 compiled=compiled,
