@@ -158,11 +158,7 @@ def _can_match(pattern: Pattern, view_type: str | None) -> bool:
 def _let_more_through(pushdown: Pushdown, live: list[Pattern]) -> bool:
     if not live:
         return bool(pushdown.given)
-    return not all(
-        any(want.covers(part) for want in pushdown.given)
-        for pattern in live
-        for part in pattern.by_event()
-    )
+    return not pushdown.covers(live)
 
 
 def _destination(

@@ -116,15 +116,18 @@ class Pushdown:
         for entry in filters:
             with suppress(ValueError):
                 live.append(parsed(entry.get("Pattern") or "{}"))
-        return [
-            route.route
-            for route in self.routes
-            if not all(
-                any(wide.covers(part) for wide in live)
-                for want in route.wanted
-                for part in want.by_event()
-            )
-        ]
+        return [route.route for route in self.routes if not _cover(live, route.wanted)]
+
+    def covers(self, live: Iterable[Pattern]) -> bool:
+        """Return True if it is certain that what other patterns match, one of these does, too."""
+        return _cover(self.given, live)
+
+
+def _cover(wide: Sequence[Pattern], narrow: Iterable[Pattern]) -> bool:
+    """Return True if it is certain that at each event the ones match what the others do."""
+    # One that others wrote may not say its events in a way that is understood.
+    parts = (part for pattern in narrow for part in (*pattern.by_event(),) or (pattern,))
+    return all(any(one.covers(part) for one in wide) for part in parts)
 
 
 def push_down(

@@ -166,10 +166,9 @@ def check_order(case: Case) -> Iterator[Finding]:
 def check_patterns(case: Case) -> Iterator[Finding]:
     """Check that Lambda filters nothing out that a route takes, and little else comes."""
     mapping, pushdown, subject = case.mapping, case.app.pushdown, case.subject
-    filters = (mapping.filter_criteria or {}).get("Filters") or []
     hidden = mapping.filter_error and f"Lambda does not show them ({mapping.filter_error})"
     try:
-        live = [parsed(entry.get("Pattern") or "{}") for entry in filters]
+        live = [parsed(text) for text in mapping.patterns]
     except ValueError:
         live, hidden = [], "a pattern is no JSON object"
     if hidden:
@@ -187,7 +186,7 @@ def check_patterns(case: Case) -> Iterator[Finding]:
     if not live and pushdown.given:
         yield found("patterns-none", subject, count=len(pushdown.given))
     is_comparable = pushdown.given and len(live) <= MOST_PATTERNS  # more of them say more
-    if is_comparable and any(not any(p.covers(one) for p in pushdown.given) for one in live):
+    if is_comparable and not pushdown.covers(live):
         yield found("patterns-wide", subject)
 
 
